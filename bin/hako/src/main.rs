@@ -1,0 +1,5 @@
+//! hako: one binary for the whole container stack.
+
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The one SQLite database: opening, migrations, transactions.
+
+#![forbid(unsafe_code)]

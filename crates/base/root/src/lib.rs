@@ -1,0 +1,3 @@
+//! Paths resolved by the kernel beneath a directory that is held open.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! eBPF programs of type CGROUP_DEVICE: load, attach, query, detach.

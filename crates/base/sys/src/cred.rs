@@ -1,0 +1,1 @@
+//! Credentials: user and group IDs, capabilities, no_new_privs, keyrings, dumpable.

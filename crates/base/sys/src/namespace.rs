@@ -1,0 +1,1 @@
+//! Namespaces: setns, unshare, their files in /proc.

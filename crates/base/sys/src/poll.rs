@@ -1,0 +1,1 @@
+//! Waiting on descriptors: poll, timerfd, eventfd.

@@ -1,0 +1,1 @@
+//! Loading seccomp filters and asking what the kernel knows of them.

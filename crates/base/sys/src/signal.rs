@@ -1,0 +1,1 @@
+//! Signals: numbers and names, masks, signalfd, sending by pidfd.

@@ -1,0 +1,1 @@
+//! Terminals: ptys, window size, raw mode.

@@ -1,0 +1,1 @@
+//! Unix sockets: pairs, listeners, descriptors passed along.

@@ -1,0 +1,3 @@
+//! Tar: a reader for hostile archives and a reproducible writer.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! hako's command line.
+
+#![forbid(unsafe_code)]

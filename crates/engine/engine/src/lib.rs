@@ -1,0 +1,3 @@
+//! Containers and images as one API.
+
+#![forbid(unsafe_code)]

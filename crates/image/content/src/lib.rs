@@ -1,0 +1,3 @@
+//! Content store: immutable blobs, references, leases, garbage collection.
+
+#![forbid(unsafe_code)]

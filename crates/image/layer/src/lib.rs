@@ -1,0 +1,3 @@
+//! Layers: decompression, verification, application to a directory.
+
+#![forbid(unsafe_code)]

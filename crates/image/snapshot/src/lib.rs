@@ -1,0 +1,3 @@
+//! Snapshots: mountable filesystem states made of layers.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Control groups: v1, v2 and hybrid.
+
+#![forbid(unsafe_code)]

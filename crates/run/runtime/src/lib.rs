@@ -1,0 +1,3 @@
+//! The OCI runtime: plans a bundle, then makes it a process.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Seccomp profiles compiled to BPF.
+
+#![forbid(unsafe_code)]

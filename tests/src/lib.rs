@@ -1,0 +1,3 @@
+//! Integration tests by surface.
+
+#![forbid(unsafe_code)]
