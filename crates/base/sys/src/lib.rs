@@ -9,6 +9,7 @@
 pub mod bpf;
 pub mod cred;
 pub mod errno;
+mod flags;
 pub mod fs;
 pub mod memfd;
 pub mod mount;
