@@ -555,6 +555,14 @@ pub struct DirEntry<'a> {
     pub kind: FileKind,
     /// The inode's number.
     pub ino: u64,
+    /// Where the listing goes on after this name, for [`seek_entries`].
+    pub next: u64,
+}
+
+/// Lets the next listing of this descriptor start where an earlier one stood.
+pub fn seek_entries(dir: BorrowedFd<'_>, position: u64) -> Result<()> {
+    sys::seek(dir, sys::SeekFrom::Start(position))?;
+    Ok(())
 }
 
 /// getdents64(2): calls `f` for every name from where the descriptor's position is, except `.`
@@ -571,7 +579,8 @@ pub fn for_each_entry(dir: BorrowedFd<'_>, mut f: impl FnMut(DirEntry<'_>) -> bo
             continue;
         }
         let kind = FileKind::from_rustix(entry.file_type());
-        if !f(DirEntry { name, kind, ino: entry.ino() }) {
+        let next = entry.next_entry_cookie();
+        if !f(DirEntry { name, kind, ino: entry.ino(), next }) {
             break;
         }
     }
