@@ -1,3 +1,17 @@
 //! What stays beside a container: terminal, pipes, logs, exit status.
+//!
+//! One process per container, without threads, waits in one poll loop. Clients (the
+//! engine) talk to it over a socket by [`protocol`]; [`Client`] is their side.
 
 #![forbid(unsafe_code)]
+
+pub mod client;
+pub mod config;
+pub mod exit;
+pub mod protocol;
+pub mod time;
+
+pub use client::Client;
+pub use config::{Config, LogConfig};
+pub use exit::{Exit, ExitRecord};
+pub use protocol::{Event, Failure, Request, Streams};
