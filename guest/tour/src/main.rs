@@ -8,6 +8,8 @@
 
 mod capability;
 mod cgroup;
+#[cfg(test)]
+mod names;
 mod page;
 mod proc;
 mod report;

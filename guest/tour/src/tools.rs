@@ -404,8 +404,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tools_are_sorted_and_unique() {
-        assert!(TOOLS.is_sorted_by(|a, b| a.name < b.name));
+    fn the_image_has_a_link_for_each_tool() {
+        assert!(crate::names::NAMES.is_sorted_by(|a, b| a < b));
+        assert!(TOOLS.iter().map(|tool| tool.name).eq(crate::names::NAMES.iter().copied()));
     }
 
     #[test]

@@ -1,3 +1,5 @@
 //! hako's command line.
 
 #![forbid(unsafe_code)]
+
+pub mod template;
