@@ -11,9 +11,9 @@ use super::{
 
 type Cell<'d> = Cow<'d, Value>;
 
-pub(super) fn render<'d>(
+pub(super) fn render(
     nodes: &[Node],
-    data: &'d Value,
+    data: &Value,
     context: &Context<'_>,
 ) -> Result<String, Error> {
     let mut state = State {
