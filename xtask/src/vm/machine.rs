@@ -1,0 +1,227 @@
+//! QEMU: one microvm without KVM, its console in a file, its report as lines.
+//!
+//! The processor is emulated (TCG), so that the same guest runs where there is no usable /dev/kvm.
+//! `microvm` has no PCI and no BIOS to wait for; its timers must be named (`pit`, `pic`, `rtc`), and its clock's
+//! rate given (`tsc_early_khz`, `lpj`), or the kernel waits for a reference that is not there.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::error::{At, Error, Result};
+use super::packages::Packages;
+use super::report::{Progress, Report};
+
+/// The version before which `-cpu max` sometimes made a guest kernel panic early under TCG.
+const QEMU_MAX_CPU_SAFE: u32 = 8;
+
+/// A QEMU that can be run.
+pub(crate) struct Qemu {
+    program: PathBuf,
+    /// Set where QEMU is unpacked, not installed.
+    unpacked: Option<PathBuf>,
+    version: String,
+}
+
+impl Qemu {
+    /// Takes `HAKO_QEMU`, else an installed one, else Debian's, unpacked into the cache.
+    pub(crate) fn find(packages: &Packages) -> Result<Self> {
+        if let Some(program) = std::env::var_os("HAKO_QEMU") {
+            return Self::probe(program.into(), None);
+        }
+        if let Ok(found) = Self::probe("qemu-system-x86_64".into(), None) {
+            return Ok(found);
+        }
+        let root = packages.package_and_needed("qemu-system-x86", "bookworm-backports")?;
+        Self::probe(root.join("usr/bin/qemu-system-x86_64"), Some(root))
+    }
+
+    fn probe(program: PathBuf, unpacked: Option<PathBuf>) -> Result<Self> {
+        let mut qemu = Self { program, unpacked, version: String::new() };
+        let what = qemu.program.display().to_string();
+        let unavailable = |why: String| Error::Unavailable { what: what.clone(), why };
+        let done = qemu
+            .command()
+            .arg("--version")
+            .output()
+            .map_err(|error| unavailable(error.to_string()))?;
+        if !done.status.success() {
+            return Err(unavailable(String::from_utf8_lossy(&done.stderr).trim().to_owned()));
+        }
+        let text = String::from_utf8_lossy(&done.stdout);
+        let version = text.split_whitespace().skip_while(|word| *word != "version").nth(1);
+        qemu.version = version
+            .ok_or_else(|| unavailable(format!("does not tell its version: {}", text.trim())))?
+            .to_owned();
+        Ok(qemu)
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn command(&self) -> Command {
+        // An orphaned machine would burn a processor for as long as its guest likes.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.program);
+        if let Some(root) = &self.unpacked {
+            let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"]
+                .map(|dir| root.join(dir).display().to_string());
+            command.env("LD_LIBRARY_PATH", libraries.join(":"));
+            for data in ["usr/share/qemu", "usr/share/seabios"] {
+                command.arg("-L").arg(root.join(data));
+            }
+        }
+        command
+    }
+
+    fn cpu(&self) -> &'static str {
+        let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        // The older one's "max" panicked about once in ten boots; a real model has not.
+        if major.is_some_and(|major| major >= QEMU_MAX_CPU_SAFE) { "max" } else { "Nehalem" }
+    }
+}
+
+/// One boot.
+pub(crate) struct Machine<'a> {
+    pub(crate) qemu: &'a Qemu,
+    pub(crate) kernel: &'a Path,
+    pub(crate) initrd: &'a Path,
+    pub(crate) memory_mib: u32,
+    /// Where the console's and QEMU's words go.
+    pub(crate) logs: &'a Path,
+    pub(crate) seconds_max: u64,
+}
+
+/// Kernel parameters: v2 only, a panic ends the machine, a few huge pages, the clock as said above.
+const KERNEL_PARAMETERS: &str = "console=ttyS0 quiet panic=-1 cgroup_no_v1=all hugepagesz=2M hugepages=16 \
+     tsc_early_khz=2600000 lpj=10400000 systemd.unified_cgroup_hierarchy=1";
+
+impl Machine<'_> {
+    fn command(&self, parameters: &str) -> Command {
+        let mut command = self.qemu.command();
+        command
+            .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+            .args(["-M", "microvm,pit=on,pic=on,rtc=on", "-accel", "tcg,thread=multi"])
+            // Two processors: one alone has nothing for cpuset to choose from.
+            .args(["-cpu", self.qemu.cpu(), "-smp", "2"])
+            .args(["-m", &self.memory_mib.to_string()])
+            .arg("-kernel")
+            .arg(self.kernel)
+            .arg("-initrd")
+            .arg(self.initrd)
+            .args(["-append", &format!("{KERNEL_PARAMETERS} {parameters}")]);
+        command
+    }
+
+    /// Boots, feeds the report until the guest is done, and ends the machine.
+    pub(crate) fn run(&self, report: &mut Report<'_>) -> Result<Times> {
+        let console = self.logs.join("console.log");
+        let words = self.logs.join("qemu.log");
+        fs::create_dir_all(self.logs).at("mkdir", self.logs)?;
+        let mut command = self.command("");
+        command
+            .arg("-serial")
+            .arg(format!("file:{}", console.display()))
+            .args(["-device", "virtio-serial-device"])
+            // Not "stdio": an input at its end counts as a closed line, and QEMU drops what the guest writes.
+            .args(["-chardev", "file,id=report,path=/dev/stdout"])
+            .args(["-device", "virtserialport,chardev=report,name=hako"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&words).at("create", &words)?);
+        let mut child = command.spawn().at("run", &self.qemu.program)?;
+        let lines = read_lines(&mut child);
+        let outcome = self.follow(&lines, report);
+        report.lost();
+        // Dead or alive, the machine has nothing more to say.
+        let ended = child.kill().and_then(|()| child.wait());
+        match outcome {
+            Ok(times) => ended.at("end", &self.qemu.program).map(|_| times),
+            Err(what) => Err(Error::Guest { what, console: tails(&[&words, &console]) }),
+        }
+    }
+
+    fn follow(
+        &self,
+        lines: &Receiver<String>,
+        report: &mut Report<'_>,
+    ) -> std::result::Result<Times, String> {
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs(self.seconds_max);
+        let mut times = Times::default();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match lines.recv_timeout(left) {
+                Ok(line) => match report.line(&line) {
+                    Progress::Booted { release } => {
+                        times.boot = start.elapsed();
+                        println!("vm: Linux {release} booted in {:.1} s", times.boot.as_secs_f64());
+                    }
+                    Progress::Done => {
+                        times.whole = start.elapsed();
+                        return Ok(times);
+                    }
+                    Progress::Began | Progress::Ended | Progress::Output => {}
+                },
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!("was not done within {} s", self.seconds_max));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err("ended before it was done".to_owned());
+                }
+            }
+        }
+    }
+
+    /// Boots with a shell on this terminal.
+    pub(crate) fn shell(&self) -> Result<()> {
+        let mut command = self.command("hako.shell");
+        command.args(["-device", "virtio-serial-device", "-serial", "mon:stdio"]);
+        let status = command.status().at("run", &self.qemu.program)?;
+        println!("vm: QEMU ended: {status}");
+        Ok(())
+    }
+}
+
+/// How long the guest took.
+#[derive(Debug, Default)]
+pub(crate) struct Times {
+    pub(crate) boot: Duration,
+    pub(crate) whole: Duration,
+}
+
+/// Lines of the child's output as they come; a closed channel means that it ended.
+fn read_lines(child: &mut Child) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    if let Some(out) = child.stdout.take() {
+        std::thread::spawn(move || {
+            let mut out = BufReader::new(out);
+            let mut line = Vec::new();
+            while out.read_until(b'\n', &mut line).is_ok_and(|size| size > 0) {
+                let text = String::from_utf8_lossy(&line);
+                if sender.send(text.trim_end_matches(['\n', '\r']).to_owned()).is_err() {
+                    return;
+                }
+                line.clear();
+            }
+        });
+    }
+    lines
+}
+
+fn tails(logs: &[&Path]) -> String {
+    let mut text = String::new();
+    for log in logs {
+        let content = fs::read(log).unwrap_or_default();
+        let content = String::from_utf8_lossy(&content);
+        let lines: Vec<&str> = content.lines().filter(|line| !line.trim().is_empty()).collect();
+        for line in &lines[lines.len().saturating_sub(40)..] {
+            text.push_str(&format!("    {}\n", line.trim_end()));
+        }
+    }
+    text
+}
