@@ -1,1 +1,252 @@
 //! Mounts by descriptor: fsopen, fsmount, open_tree, move_mount, mount_setattr, pivot_root, umount2.
+//!
+//! Nothing here allocates or takes a lock: all of it is called between `clone3` and `execve`.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::mount as rx;
+
+use crate::process::check;
+use crate::{Errno, Result};
+
+/// Attributes of a mount (`MOUNT_ATTR_*` of mount_setattr(2)), combined with `|`.
+pub mod attr {
+    /// Read-only.
+    pub const RDONLY: u64 = 0x01;
+    /// Set-user-ID bits are ignored.
+    pub const NOSUID: u64 = 0x02;
+    /// Device files cannot be opened.
+    pub const NODEV: u64 = 0x04;
+    /// Nothing can be executed.
+    pub const NOEXEC: u64 = 0x08;
+    /// The bits that choose how access times are kept; cleared as a whole before one is set.
+    pub const ATIME: u64 = 0x70;
+    /// Access times are kept lazily (the value zero among [`ATIME`]).
+    pub const RELATIME: u64 = 0x00;
+    /// Access times are not kept.
+    pub const NOATIME: u64 = 0x10;
+    /// Access times are always kept.
+    pub const STRICTATIME: u64 = 0x20;
+    /// Access times of directories are not kept.
+    pub const NODIRATIME: u64 = 0x80;
+    /// IDs are mapped by a user namespace.
+    pub const IDMAP: u64 = 0x0010_0000;
+    /// Symbolic links are not followed.
+    pub const NOSYMFOLLOW: u64 = 0x0020_0000;
+}
+
+/// How a mount takes part in propagation (`MS_SHARED` and kin).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// Events go both ways.
+    Shared,
+    /// Events come in.
+    Slave,
+    /// No events.
+    Private,
+    /// No events, and it cannot be bound.
+    Unbindable,
+}
+
+impl Propagation {
+    fn flag(self) -> libc::c_ulong {
+        match self {
+            Propagation::Shared => libc::MS_SHARED,
+            Propagation::Slave => libc::MS_SLAVE,
+            Propagation::Private => libc::MS_PRIVATE,
+            Propagation::Unbindable => libc::MS_UNBINDABLE,
+        }
+    }
+
+    /// The word of the specification and of mount(8).
+    pub fn word(self) -> &'static str {
+        match self {
+            Propagation::Shared => "shared",
+            Propagation::Slave => "slave",
+            Propagation::Private => "private",
+            Propagation::Unbindable => "unbindable",
+        }
+    }
+}
+
+/// `struct mount_attr` of mount_setattr(2).
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// A change for [`set_attr`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Change<'a> {
+    /// [`attr`] bits to set.
+    pub set: u64,
+    /// [`attr`] bits to clear first.
+    pub clear: u64,
+    /// New propagation.
+    pub propagation: Option<Propagation>,
+    /// User namespace whose maps an ID-mapped mount uses; goes with [`attr::IDMAP`].
+    pub userns: Option<BorrowedFd<'a>>,
+    /// Whether mounts below change too.
+    pub recursive: bool,
+}
+
+/// Opens a file system context: `fsopen(2)`.
+pub fn fsopen(kind: &CStr) -> Result<OwnedFd> {
+    Ok(rx::fsopen(kind, rx::FsOpenFlags::FSOPEN_CLOEXEC)?)
+}
+
+/// Sets a parameter that has a value.
+pub fn fsconfig_string(fs: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Result<()> {
+    Ok(rx::fsconfig_set_string(fs, key, value)?)
+}
+
+/// Sets a parameter that has none.
+pub fn fsconfig_flag(fs: BorrowedFd<'_>, key: &CStr) -> Result<()> {
+    Ok(rx::fsconfig_set_flag(fs, key)?)
+}
+
+/// Sets a parameter whose value is a descriptor.
+pub fn fsconfig_fd(fs: BorrowedFd<'_>, key: &CStr, value: BorrowedFd<'_>) -> Result<()> {
+    Ok(rx::fsconfig_set_fd(fs, key, value)?)
+}
+
+/// Makes (or finds) the superblock.
+pub fn fsconfig_create(fs: BorrowedFd<'_>) -> Result<()> {
+    Ok(rx::fsconfig_create(fs)?)
+}
+
+/// What the file system wrote to its log since the last call, into `buffer`; empty when nothing.
+pub fn fs_log<'b>(fs: BorrowedFd<'_>, buffer: &'b mut [u8]) -> &'b [u8] {
+    match rustix::io::read(fs, &mut *buffer) {
+        Ok(n) => &buffer[..n],
+        Err(_) => &[],
+    }
+}
+
+/// A mount of the context's superblock, attached nowhere: `fsmount(2)`.
+pub fn fsmount(fs: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
+    // Raw, because rustix's flag type lacks newer bits.
+    // SAFETY: no pointers; the descriptor is borrowed for the call.
+    let fd = check(unsafe {
+        libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), 1 as libc::c_long, attributes as libc::c_long)
+    })?;
+    // SAFETY: the kernel just returned this descriptor, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// What [`open_tree`] opens.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OpenTree {
+    /// A detached copy of the mount rather than the mount itself.
+    pub clone: bool,
+    /// With the mounts below.
+    pub recursive: bool,
+    /// A symbolic link at the end is not followed.
+    pub no_follow: bool,
+}
+
+/// Opens a mount, or a detached copy of one: `open_tree(2)`. An empty path means `dir` itself.
+pub fn open_tree(dir: BorrowedFd<'_>, path: &CStr, how: OpenTree) -> Result<OwnedFd> {
+    let mut flags = rx::OpenTreeFlags::OPEN_TREE_CLOEXEC | rx::OpenTreeFlags::AT_EMPTY_PATH;
+    if how.clone {
+        flags |= rx::OpenTreeFlags::OPEN_TREE_CLONE;
+    }
+    if how.recursive {
+        flags |= rx::OpenTreeFlags::AT_RECURSIVE;
+    }
+    if how.no_follow {
+        flags |= rx::OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    }
+    Ok(rx::open_tree(dir, path, flags)?)
+}
+
+/// Attaches the mount `mount` on what `target` is: `move_mount(2)`, both by descriptor.
+pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    let flags = rx::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | rx::MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rx::move_mount(mount, c"", target, c"", flags)?)
+}
+
+/// Changes a mount's attributes: `mount_setattr(2)` (Linux 5.12).
+pub fn set_attr(mount: BorrowedFd<'_>, change: &Change<'_>) -> Result<()> {
+    let argument = MountAttr {
+        set: change.set,
+        clear: change.clear,
+        propagation: change.propagation.map_or(0, |p| p.flag() as u64),
+        userns_fd: change.userns.map_or(0, |fd| fd.as_raw_fd() as u64),
+    };
+    let mut flags = libc::AT_EMPTY_PATH;
+    if change.recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
+    // SAFETY: the path is a static C string and `argument` lives through the call, with its size.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const argument,
+            size_of::<MountAttr>(),
+        )
+    })?;
+    Ok(())
+}
+
+/// The old call, for what has no newer one: `mount(2)` with raw `MS_*` flags.
+pub fn mount(source: Option<&CStr>, target: &CStr, kind: Option<&CStr>, flags: u64, data: Option<&CStr>) -> Result<()> {
+    let pointer = |s: Option<&CStr>| s.map_or(std::ptr::null(), CStr::as_ptr);
+    // SAFETY: every pointer is null or a C string that lives through the call.
+    check(unsafe {
+        libc::syscall(libc::SYS_mount, pointer(source), target.as_ptr(), pointer(kind), flags as libc::c_ulong, pointer(data))
+    })?;
+    Ok(())
+}
+
+/// Changes the propagation of the mount at `path`.
+pub fn set_propagation(path: &CStr, propagation: Propagation, recursive: bool) -> Result<()> {
+    let recursive = if recursive { libc::MS_REC } else { 0 };
+    mount(None, path, None, (propagation.flag() | recursive) as u64, None)
+}
+
+/// Detaches the mount at `path` with all below it.
+pub fn detach(path: &CStr) -> Result<()> {
+    Ok(rx::unmount(path, rx::UnmountFlags::DETACH)?)
+}
+
+/// Swaps the root mount: `pivot_root(2)`.
+pub fn pivot_root(new: &CStr, old: &CStr) -> Result<()> {
+    Ok(rustix::process::pivot_root(new, old)?)
+}
+
+/// The magic number of the file system that `fd` is on.
+pub fn fs_magic(fd: BorrowedFd<'_>) -> Result<i64> {
+    Ok(rustix::fs::fstatfs(fd)?.f_type as i64)
+}
+
+/// The mount flags (`ST_*`) in force where `fd` is.
+pub fn fs_flags(fd: BorrowedFd<'_>) -> Result<u64> {
+    Ok(rustix::fs::fstatvfs(fd)?.f_flag.bits())
+}
+
+/// Magic number of procfs.
+pub const PROC_MAGIC: i64 = 0x9fa0;
+/// Magic number of devpts.
+pub const DEVPTS_MAGIC: i64 = 0x1cd1;
+/// Magic number of sysfs.
+pub const SYSFS_MAGIC: i64 = 0x6265_6572;
+/// Magic number of cgroup v2.
+pub const CGROUP2_MAGIC: i64 = 0x6367_7270;
+
+/// The directory that relative paths start from.
+pub fn cwd() -> BorrowedFd<'static> {
+    rustix::fs::CWD
+}
+
+/// Whether the kernel has mount_setattr(2).
+pub fn has_set_attr(fd: impl AsFd) -> bool {
+    set_attr(fd.as_fd(), &Change::default()) != Err(Errno::ENOSYS)
+}
