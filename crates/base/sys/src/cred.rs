@@ -79,7 +79,11 @@ impl CapSet {
 
     /// The names in the set, lowest number first.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        CAPABILITIES.into_iter().enumerate().filter(move |(i, _)| self.has(*i as u8)).map(|(_, n)| n)
+        CAPABILITIES
+            .into_iter()
+            .enumerate()
+            .filter(move |(i, _)| self.has(*i as u8))
+            .map(|(_, n)| n)
     }
 }
 
@@ -115,7 +119,9 @@ pub fn capabilities() -> Result<CapSets> {
 /// Sets the caller's capabilities: `capset(2)`.
 pub fn set_capabilities(sets: &CapSets) -> Result<()> {
     let mut header = CapHeader { version: CAP_VERSION_3, pid: 0 };
-    let half = |shift: u32| [sets.effective, sets.permitted, sets.inheritable].map(|s| (s.0 >> shift) as u32);
+    let half = |shift: u32| {
+        [sets.effective, sets.permitted, sets.inheritable].map(|s| (s.0 >> shift) as u32)
+    };
     let data = [half(0), half(32)];
     // SAFETY: version 3 reads two `struct __user_cap_data_struct` of three words each.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) })?;
@@ -125,7 +131,14 @@ pub fn set_capabilities(sets: &CapSets) -> Result<()> {
 fn prctl(option: i32, a: u64, b: u64) -> Result<i64> {
     // SAFETY: every caller in this module passes an option whose arguments are plain numbers.
     check(unsafe {
-        libc::syscall(libc::SYS_prctl, option as libc::c_long, a as libc::c_long, b as libc::c_long, 0 as libc::c_long, 0 as libc::c_long)
+        libc::syscall(
+            libc::SYS_prctl,
+            option as libc::c_long,
+            a as libc::c_long,
+            b as libc::c_long,
+            0 as libc::c_long,
+            0 as libc::c_long,
+        )
     })
 }
 
@@ -229,7 +242,8 @@ pub fn effective_gid() -> u32 {
 pub fn join_session_keyring(name: &CStr) -> Result<i32> {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: the name is a C string that lives through the call.
-    Ok(check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) })? as i32)
+    Ok(check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) })?
+        as i32)
 }
 
 /// Sets the permissions of a key.
@@ -245,7 +259,9 @@ pub fn key_permissions(key: i32) -> Result<u32> {
     const DESCRIBE: libc::c_long = 6;
     let mut text = [0u8; 256];
     // SAFETY: the kernel writes at most the buffer's length.
-    let n = check(unsafe { libc::syscall(libc::SYS_keyctl, DESCRIBE, key, text.as_mut_ptr(), text.len()) })?;
+    let n = check(unsafe {
+        libc::syscall(libc::SYS_keyctl, DESCRIBE, key, text.as_mut_ptr(), text.len())
+    })?;
     // type;uid;gid;permissions;name
     let text = &text[..(n as usize).min(text.len())];
     let field = text.split(|b| *b == b';').nth(3).ok_or(Errno::EIO)?;

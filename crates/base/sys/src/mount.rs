@@ -50,7 +50,7 @@ pub enum Propagation {
 }
 
 impl Propagation {
-    fn flag(self) -> libc::c_ulong {
+    fn flag(self) -> u64 {
         match self {
             Propagation::Shared => libc::MS_SHARED,
             Propagation::Slave => libc::MS_SLAVE,
@@ -132,7 +132,12 @@ pub fn fsmount(fs: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
     // Raw, because rustix's flag type lacks newer bits.
     // SAFETY: no pointers; the descriptor is borrowed for the call.
     let fd = check(unsafe {
-        libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), 1 as libc::c_long, attributes as libc::c_long)
+        libc::syscall(
+            libc::SYS_fsmount,
+            fs.as_raw_fd(),
+            1 as libc::c_long,
+            attributes as libc::c_long,
+        )
     })?;
     // SAFETY: the kernel just returned this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
@@ -166,7 +171,8 @@ pub fn open_tree(dir: BorrowedFd<'_>, path: &CStr, how: OpenTree) -> Result<Owne
 
 /// Attaches the mount `mount` on what `target` is: `move_mount(2)`, both by descriptor.
 pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
-    let flags = rx::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | rx::MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let flags =
+        rx::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | rx::MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rx::move_mount(mount, c"", target, c"", flags)?)
 }
 
@@ -175,7 +181,7 @@ pub fn set_attr(mount: BorrowedFd<'_>, change: &Change<'_>) -> Result<()> {
     let argument = MountAttr {
         set: change.set,
         clear: change.clear,
-        propagation: change.propagation.map_or(0, |p| p.flag() as u64),
+        propagation: change.propagation.map_or(0, Propagation::flag),
         userns_fd: change.userns.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
     let mut flags = libc::AT_EMPTY_PATH;
@@ -197,11 +203,24 @@ pub fn set_attr(mount: BorrowedFd<'_>, change: &Change<'_>) -> Result<()> {
 }
 
 /// The old call, for what has no newer one: `mount(2)` with raw `MS_*` flags.
-pub fn mount(source: Option<&CStr>, target: &CStr, kind: Option<&CStr>, flags: u64, data: Option<&CStr>) -> Result<()> {
+pub fn mount(
+    source: Option<&CStr>,
+    target: &CStr,
+    kind: Option<&CStr>,
+    flags: u64,
+    data: Option<&CStr>,
+) -> Result<()> {
     let pointer = |s: Option<&CStr>| s.map_or(std::ptr::null(), CStr::as_ptr);
     // SAFETY: every pointer is null or a C string that lives through the call.
     check(unsafe {
-        libc::syscall(libc::SYS_mount, pointer(source), target.as_ptr(), pointer(kind), flags as libc::c_ulong, pointer(data))
+        libc::syscall(
+            libc::SYS_mount,
+            pointer(source),
+            target.as_ptr(),
+            pointer(kind),
+            flags as libc::c_ulong,
+            pointer(data),
+        )
     })?;
     Ok(())
 }
@@ -209,7 +228,7 @@ pub fn mount(source: Option<&CStr>, target: &CStr, kind: Option<&CStr>, flags: u
 /// Changes the propagation of the mount at `path`.
 pub fn set_propagation(path: &CStr, propagation: Propagation, recursive: bool) -> Result<()> {
     let recursive = if recursive { libc::MS_REC } else { 0 };
-    mount(None, path, None, (propagation.flag() | recursive) as u64, None)
+    mount(None, path, None, propagation.flag() | recursive, None)
 }
 
 /// Detaches the mount at `path` with all below it.
@@ -222,29 +241,14 @@ pub fn pivot_root(new: &CStr, old: &CStr) -> Result<()> {
     Ok(rustix::process::pivot_root(new, old)?)
 }
 
-/// The magic number of the file system that `fd` is on.
-pub fn fs_magic(fd: BorrowedFd<'_>) -> Result<i64> {
-    Ok(rustix::fs::fstatfs(fd)?.f_type as i64)
-}
-
-/// The mount flags (`ST_*`) in force where `fd` is.
-pub fn fs_flags(fd: BorrowedFd<'_>) -> Result<u64> {
-    Ok(rustix::fs::fstatvfs(fd)?.f_flag.bits())
-}
-
 /// Magic number of procfs.
-pub const PROC_MAGIC: i64 = 0x9fa0;
+pub const PROC_MAGIC: u64 = 0x9fa0;
 /// Magic number of devpts.
-pub const DEVPTS_MAGIC: i64 = 0x1cd1;
+pub const DEVPTS_MAGIC: u64 = 0x1cd1;
 /// Magic number of sysfs.
-pub const SYSFS_MAGIC: i64 = 0x6265_6572;
+pub const SYSFS_MAGIC: u64 = 0x6265_6572;
 /// Magic number of cgroup v2.
-pub const CGROUP2_MAGIC: i64 = 0x6367_7270;
-
-/// The directory that relative paths start from.
-pub fn cwd() -> BorrowedFd<'static> {
-    rustix::fs::CWD
-}
+pub const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
 /// Whether the kernel has mount_setattr(2).
 pub fn has_set_attr(fd: impl AsFd) -> bool {

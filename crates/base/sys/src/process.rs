@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::{Errno, Result};
 
@@ -87,7 +87,9 @@ fn raw_clone3(how: &CloneHow<'_>, extra: u64, exit_signal: u64) -> Result<Cloned
     }
     // SAFETY: without CLONE_VM the child runs on a copy of this stack, so both sides return into
     // valid frames; `arguments` has the size given, and the kernel writes one int to `pidfd`.
-    match check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArgs>()) })? {
+    match check(unsafe {
+        libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArgs>())
+    })? {
         0 => Ok(Cloned::Child),
         pid => {
             // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
@@ -103,10 +105,16 @@ fn raw_clone3(how: &CloneHow<'_>, extra: u64, exit_signal: u64) -> Result<Cloned
 /// `prepare` runs in a process of its own, which shares only the descriptor table with the caller:
 /// the caller's own namespaces stay as they are. It must not allocate, and must not close
 /// descriptors that it did not open. What it returns as an error is this function's error.
-pub fn clone3_from(how: &CloneHow<'_>, prepare: impl FnOnce() -> std::result::Result<(), Stage>) -> std::result::Result<Cloned, Stage> {
-    let (mut reader, mut writer) = std::io::pipe().map_err(|e| Stage { step: 0, errno: Errno::of(&e) })?;
+pub fn clone3_from(
+    how: &CloneHow<'_>,
+    prepare: impl FnOnce() -> std::result::Result<(), Stage>,
+) -> std::result::Result<Cloned, Stage> {
+    let (mut reader, mut writer) =
+        std::io::pipe().map_err(|e| Stage { step: 0, errno: Errno::of(&e) })?;
     let own = |errno| Stage { step: 0, errno };
-    match raw_clone3(&CloneHow::default(), libc::CLONE_FILES as u64, libc::SIGCHLD as u64).map_err(own)? {
+    match raw_clone3(&CloneHow::default(), libc::CLONE_FILES as u64, libc::SIGCHLD as u64)
+        .map_err(own)?
+    {
         Cloned::Child => {
             // The parent death signal and the like are init's business, not this helper's.
             let result = prepare().and_then(|()| {
@@ -135,7 +143,7 @@ pub fn clone3_from(how: &CloneHow<'_>, prepare: impl FnOnce() -> std::result::Re
             // The helper shares this table, so the pipe has no end of file to wait for: when it
             // dies without a word, its pidfd says so.
             let answer = read_unless_dead(&mut reader, &helper.pidfd, &mut message);
-            wait(BorrowedFd::from(&helper.pidfd)).map_err(own)?;
+            wait(helper.pidfd.as_fd()).map_err(own)?;
             if !answer.map_err(own)? {
                 return Err(own(Errno::ECHILD));
             }
@@ -164,7 +172,11 @@ pub struct Stage {
 }
 
 /// Reads a whole message; `false` when the process died before it wrote one.
-fn read_unless_dead(pipe: &mut std::io::PipeReader, process: &OwnedFd, message: &mut [u8]) -> Result<bool> {
+fn read_unless_dead(
+    pipe: &mut std::io::PipeReader,
+    process: &OwnedFd,
+    message: &mut [u8],
+) -> Result<bool> {
     use rustix::event::{PollFd, PollFlags, poll};
     loop {
         let mut fds = [PollFd::new(pipe, PollFlags::IN), PollFd::new(process, PollFlags::IN)];
@@ -195,7 +207,8 @@ impl StringArray {
     /// Takes the strings over.
     pub fn new(strings: Vec<CString>) -> StringArray {
         let null = || Cell::new(std::ptr::null());
-        let pointers = strings.iter().map(|s| Cell::new(s.as_ptr())).chain([null(), null()]).collect();
+        let pointers =
+            strings.iter().map(|s| Cell::new(s.as_ptr())).chain([null(), null()]).collect();
         StringArray { strings, pointers }
     }
 
@@ -211,12 +224,19 @@ impl StringArray {
 
 /// Runs a program in place of the caller; returns only when that failed. `extra` is one more
 /// string of the environment. Allocates nothing.
-pub fn execve(path: &CStr, arguments: &StringArray, environment: &StringArray, extra: Option<&CStr>) -> Errno {
+pub fn execve(
+    path: &CStr,
+    arguments: &StringArray,
+    environment: &StringArray,
+    extra: Option<&CStr>,
+) -> Errno {
     let spare = &environment.pointers[environment.strings.len()];
     spare.set(extra.map_or(std::ptr::null(), CStr::as_ptr));
     // SAFETY: both arrays end with null and point to C strings that live through the call
     // (`extra` is borrowed for as long).
-    unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    unsafe {
+        libc::syscall(libc::SYS_execve, path.as_ptr(), arguments.as_ptr(), environment.as_ptr())
+    };
     let errno = last_errno();
     spare.set(std::ptr::null());
     errno
@@ -314,7 +334,13 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     // SAFETY: a null siginfo makes the kernel fill in what kill(2) would.
     check(unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
     })?;
     Ok(())
 }
@@ -342,7 +368,14 @@ pub fn pid() -> i32 {
 pub fn close_on_exec_from(first: u32) -> Result<()> {
     const CLOSE_RANGE_CLOEXEC: libc::c_long = 4;
     // SAFETY: nothing is closed now, so no owner of a descriptor is surprised.
-    match check(unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_long, u32::MAX as libc::c_long, CLOSE_RANGE_CLOEXEC) }) {
+    match check(unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first as libc::c_long,
+            u32::MAX as libc::c_long,
+            CLOSE_RANGE_CLOEXEC,
+        )
+    }) {
         // Linux 5.9 and 5.10 know the call but not the flag.
         Err(Errno::EINVAL | Errno::ENOSYS) => close_on_exec_one_by_one(first),
         other => other.map(|_| ()),
@@ -353,7 +386,9 @@ fn close_on_exec_one_by_one(first: u32) -> Result<()> {
     let limit = crate::rlimit::get(libc::RLIMIT_NOFILE)?.soft.min(1 << 20) as u32;
     for fd in first..limit {
         // SAFETY: F_SETFD on any number is harmless; EBADF says that there is none.
-        match check(unsafe { libc::syscall(libc::SYS_fcntl, fd as libc::c_long, libc::F_SETFD, libc::FD_CLOEXEC) }) {
+        match check(unsafe {
+            libc::syscall(libc::SYS_fcntl, fd as libc::c_long, libc::F_SETFD, libc::FD_CLOEXEC)
+        }) {
             Ok(_) | Err(Errno::EBADF) => {}
             Err(e) => return Err(e),
         }
@@ -380,7 +415,8 @@ pub fn dup_to(fd: BorrowedFd<'_>, target: RawFd) -> Result<()> {
 pub fn dup_above(fd: BorrowedFd<'_>, lowest: RawFd) -> Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor, owned by nobody yet.
     unsafe {
-        let new = check(libc::syscall(libc::SYS_fcntl, fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest))?;
+        let new =
+            check(libc::syscall(libc::SYS_fcntl, fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest))?;
         Ok(OwnedFd::from_raw_fd(new as i32))
     }
 }
@@ -403,8 +439,6 @@ pub fn take_inherited(fd: RawFd) -> Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
 
     fn spawn(how: &CloneHow<'_>, child: impl FnOnce() -> i32) -> Child {
@@ -420,7 +454,7 @@ mod tests {
         assert_eq!(wait(child.pidfd.as_fd()), Ok(ExitStatus::Exited(7)));
         let child = spawn(&CloneHow::default(), || {
             loop {
-                rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 100, tv_nsec: 0 });
+                std::thread::sleep(std::time::Duration::from_secs(100));
             }
         });
         assert_eq!(has_ended(child.pidfd.as_fd()), Ok(false));
@@ -431,7 +465,8 @@ mod tests {
 
     #[test]
     fn environment_gets_the_extra_string() {
-        let arguments = StringArray::new(vec![c"sh".into(), c"-c".into(), c"test \"$A$B\" = 12".into()]);
+        let arguments =
+            StringArray::new(vec![c"sh".into(), c"-c".into(), c"test \"$A$B\" = 12".into()]);
         let environment = StringArray::new(vec![c"A=1".into()]);
         let child = spawn(&CloneHow::default(), || {
             execve(c"/bin/sh", &arguments, &environment, Some(c"B=2"));
@@ -451,7 +486,9 @@ mod tests {
     fn a_child_through_a_stage_is_the_callers_child() {
         match clone3_from(&CloneHow::default(), || Ok(())).unwrap() {
             Cloned::Child => exit(5),
-            Cloned::Parent(child) => assert_eq!(wait(child.pidfd.as_fd()), Ok(ExitStatus::Exited(5))),
+            Cloned::Parent(child) => {
+                assert_eq!(wait(child.pidfd.as_fd()), Ok(ExitStatus::Exited(5)));
+            }
         }
     }
 }

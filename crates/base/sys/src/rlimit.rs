@@ -40,7 +40,13 @@ pub fn get(resource: u32) -> Result<Limit> {
     let mut old = Limit { soft: 0, hard: 0 };
     // SAFETY: prlimit64 writes one `struct rlimit64`, which `Limit` is, to `old`.
     check(unsafe {
-        libc::syscall(libc::SYS_prlimit64, 0, resource as libc::c_long, std::ptr::null::<Limit>(), &raw mut old)
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource as libc::c_long,
+            std::ptr::null::<Limit>(),
+            &raw mut old,
+        )
     })?;
     Ok(old)
 }
@@ -49,7 +55,13 @@ pub fn get(resource: u32) -> Result<Limit> {
 pub fn set(pid: i32, resource: u32, limit: Limit) -> Result<()> {
     // SAFETY: prlimit64 reads one `struct rlimit64`, which `Limit` is, from `limit`.
     check(unsafe {
-        libc::syscall(libc::SYS_prlimit64, pid, resource as libc::c_long, &raw const limit, std::ptr::null_mut::<Limit>())
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid,
+            resource as libc::c_long,
+            &raw const limit,
+            std::ptr::null_mut::<Limit>(),
+        )
     })?;
     Ok(())
 }
@@ -113,7 +125,9 @@ pub fn set_personality(domain: u64) -> Result<()> {
 /// Sets the processors the caller may run on: `sched_setaffinity(2)`, a bit per processor.
 pub fn set_affinity(processors: &[u64]) -> Result<()> {
     // SAFETY: the kernel reads as many bytes as the slice has.
-    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(processors), processors.as_ptr()) })?;
+    check(unsafe {
+        libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(processors), processors.as_ptr())
+    })?;
     Ok(())
 }
 

@@ -1,3 +1,17 @@
 //! The OCI runtime: plans a bundle, then makes it a process.
+//!
+//! [`Plan::new`] decides (pure, all checks), [`create`] acts, [`Created::start`] lets the program
+//! run. The library keeps no global state and can be used from any process.
 
 #![forbid(unsafe_code)]
+
+mod container;
+mod error;
+mod options;
+mod plan;
+
+pub use container::{Created, Running, create};
+pub use error::{Error, Result};
+pub use hako_sys::process::ExitStatus;
+pub use options::{CgroupDriver, Console, Gate, Options, RefusedLimits, Stdio};
+pub use plan::Plan;

@@ -1,0 +1,166 @@
+//! What can go wrong, as values that a caller can act on.
+
+use std::path::PathBuf;
+
+use hako_oci::state::Status;
+use hako_sys::Errno;
+
+/// What this crate's functions return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of the runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration asks for something that is not valid.
+    #[error("config.json: {field}: {reason}")]
+    Config {
+        /// Path of the value, as `linux.namespaces[2].type`.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A document is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Document {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A call of the runtime itself failed, before or beside the container.
+    #[error("{call}({object}): {errno}")]
+    Call {
+        /// The system call, or what was being done.
+        call: &'static str,
+        /// What it was done to.
+        object: String,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// A step in the new process failed.
+    #[error("{field}: {call}({object}): {errno}{note}")]
+    Step {
+        /// Index in the plan's steps.
+        step: usize,
+        /// The system call.
+        call: &'static str,
+        /// What it was done to.
+        object: String,
+        /// The value of config.json that asked for it.
+        field: String,
+        /// Why it failed.
+        errno: Errno,
+        /// What else is known: the file system's own words, or a hint; empty or ` (…)`.
+        note: String,
+    },
+    /// The container's program cannot be executed.
+    #[error("exec: {program:?}: {}", exec_reason(*errno, *searched))]
+    Exec {
+        /// `process.args[0]`.
+        program: String,
+        /// Whether it was looked up in `PATH`.
+        searched: bool,
+        /// Why not.
+        errno: Errno,
+    },
+    /// The new process died without a word.
+    #[error("container's process ended during set-up: {0}")]
+    Died(String),
+    /// A hook failed.
+    #[error("error running {kind} hook #{index} ({path}): {reason}")]
+    Hook {
+        /// As `createRuntime`.
+        kind: &'static str,
+        /// Index in its list.
+        index: usize,
+        /// Its program.
+        path: String,
+        /// How it ended, and what it printed.
+        reason: String,
+    },
+    /// The ID cannot name a container.
+    #[error(
+        "invalid container ID {0:?}: 1 to 1024 of letters, digits and _+-. are allowed, and not '.' or '..'"
+    )]
+    InvalidId(String),
+    /// There is a container of this ID.
+    #[error("container with given ID already exists: {0}")]
+    Exists(String),
+    /// There is none.
+    #[error("container does not exist: {0}")]
+    NotFound(String),
+    /// The container is in a state that forbids the operation.
+    #[error("cannot {verb} container {id}: it is {}", status.as_str())]
+    State {
+        /// The operation.
+        verb: &'static str,
+        /// The container.
+        id: String,
+        /// What it is.
+        status: Status,
+    },
+    /// Another process works on the container.
+    #[error("container {0} is being changed by another process")]
+    Busy(String),
+    /// What was asked for cannot be had here.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+fn exec_reason(errno: Errno, searched: bool) -> String {
+    match errno {
+        // Engines recognise these words.
+        Errno::ENOENT if searched => "executable file not found in $PATH".to_owned(),
+        Errno::ENOENT => "no such file or directory".to_owned(),
+        Errno::EACCES => "permission denied".to_owned(),
+        Errno::ENOEXEC => "exec format error".to_owned(),
+        Errno::EISDIR => "is a directory".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+impl Error {
+    /// Exit status of a command that failed so, after the shell's and Docker's custom: 127 where
+    /// the program was not found, 126 where it cannot be executed, 125 for the rest.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Error::Exec { errno: Errno::ENOENT | Errno::ENOTDIR, .. } => 127,
+            Error::Exec { .. } => 126,
+            _ => 125,
+        }
+    }
+
+    pub(crate) fn config(field: impl Into<String>, reason: impl Into<String>) -> Error {
+        Error::Config { field: field.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn call(call: &'static str, object: impl Into<String>, errno: Errno) -> Error {
+        Error::Call { call, object: object.into(), errno }
+    }
+
+    pub(crate) fn io(
+        call: &'static str,
+        object: impl AsRef<std::path::Path>,
+        error: &std::io::Error,
+    ) -> Error {
+        Error::call(call, object.as_ref().display().to_string(), Errno::of(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_those_of_a_shell() {
+        let exec = |errno| Error::Exec { program: "x".into(), searched: true, errno };
+        assert_eq!(exec(Errno::ENOENT).exit_code(), 127);
+        assert_eq!(exec(Errno::EACCES).exit_code(), 126);
+        assert_eq!(exec(Errno::ENOEXEC).exit_code(), 126);
+        assert_eq!(Error::NotFound("x".into()).exit_code(), 125);
+        assert_eq!(
+            exec(Errno::ENOENT).to_string(),
+            "exec: \"x\": executable file not found in $PATH"
+        );
+    }
+}
