@@ -17,9 +17,9 @@
 //!   So opening sets no journal mode, and two first commands at once make one database.
 //! - Readers wait for nobody. Writers queue on `hako.db-lock`, where the kernel wakes them in
 //!   order: SQLite's own waiting polls, and a busy neighbour can starve it for ever.
-//! - A commit is atomic at once, and durable after the next checkpoint, [`Db::write_durable`] or
-//!   checkpoint by anybody: it survives `kill -9`, and a power cut may take the last ones back,
-//!   in order. Whoever destroys files that a row named commits with [`Db::write_durable`] first.
+//! - A commit is atomic at once and survives `kill -9`; it is durable after the next checkpoint or
+//!   [`Db::sync`]. A power cut may take the last ones back, in order. So whoever destroys files
+//!   that a deleted row had named calls [`Db::sync`] between the two.
 //! - The last command to close does not checkpoint: that costs two fsyncs, every time.
 //!
 //! ```
@@ -42,6 +42,8 @@ mod open;
 mod turn;
 
 use std::{
+    fs::File,
+    io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -49,7 +51,7 @@ use std::{
 
 pub use error::Error;
 use rusqlite::{Connection, Params, Transaction, TransactionBehavior};
-pub use rusqlite::{Row, params, types};
+pub use rusqlite::{Error as SqlError, Row, params, types};
 
 /// What this crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -111,16 +113,14 @@ impl Db {
         Ok(value)
     }
 
-    /// Like [`Db::write`], and on `Ok` it and everything before it survives a power cut.
-    pub fn write_durable<T, E: From<Error>>(
-        &self,
-        act: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E>,
-    ) -> std::result::Result<T, E> {
-        let _turn = turn::take(&self.path, TURN_WAIT)?;
-        let connection = self.connection()?;
-        open::set_durable(&self.path, &connection)?;
-        // The connection is not put back: the next transaction has another, which is not durable.
-        self.transact(&connection, TransactionBehavior::Immediate, act)
+    /// Makes every transaction that was committed before survive a power cut.
+    pub fn sync(&self) -> Result<()> {
+        // What a checkpoint took out of the log is on the disk already: it synced both files.
+        // Closing this descriptor drops no lock, for SQLite locks the other two files.
+        match File::open(open::beside(&self.path, "-wal")).and_then(|log| log.sync_data()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(&self.path, e)),
+            _ => Ok(()),
+        }
     }
 
     fn transact<T, E: From<Error>>(

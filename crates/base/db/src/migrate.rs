@@ -19,7 +19,7 @@ pub(crate) fn migrate(db: &Db, component: &str, steps: &[&str]) -> Result<()> {
     if check(db.read(|tx| version(tx, component))?)? == known {
         return Ok(());
     }
-    db.write_durable(|tx| {
+    db.write(|tx| {
         tx.batch(VERSIONS)?;
         // Asked again: another process may have been first.
         let found = check(version(tx, component)?)?;

@@ -61,13 +61,6 @@ fn told_apart(path: &Path, error: rusqlite::Error) -> Error {
     Error::of(path, "open", error)
 }
 
-/// Lets every commit of `connection` wait for the disk.
-pub(crate) fn set_durable(path: &Path, connection: &Connection) -> Result<()> {
-    connection
-        .pragma_update(None, "synchronous", "FULL")
-        .map_err(|e| Error::of(path, "PRAGMA synchronous", e))
-}
-
 /// Makes the file beside and renames it into place, so that it is in WAL mode once it is seen.
 fn create(path: &Path) -> Result<()> {
     let _turn = turn::take(path, TURN_WAIT)?;

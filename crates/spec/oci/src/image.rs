@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Descriptor, Digest};
+use crate::{Descriptor, Digest, media_type, null_default};
 
 /// `oci-layout`: marks a directory as an image layout (image-layout.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,13 +29,18 @@ pub struct Index {
     /// What the index is, when it is an artifact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// Manifests, or further indexes.
+    /// Manifests, or further indexes. Docker 25 writes `null` for none.
+    #[serde(default, deserialize_with = "null_default")]
     pub manifests: Vec<Descriptor>,
     /// What the index is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Arbitrary metadata.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
     /// Fields this version does not know.
     #[serde(flatten)]
@@ -57,12 +62,17 @@ pub struct Manifest {
     /// The image configuration.
     pub config: Descriptor,
     /// The layers, lowest first.
+    #[serde(deserialize_with = "null_default")]
     pub layers: Vec<Descriptor>,
     /// What the manifest is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Arbitrary metadata.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
     /// Fields this version does not know.
     #[serde(flatten)]
@@ -79,10 +89,10 @@ pub struct ImageConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
     /// Processor, in Go's words.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_default")]
     pub architecture: String,
     /// Operating system.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_default")]
     pub os: String,
     /// Processor variant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,7 +115,7 @@ pub struct ImageConfig {
 #[serde(rename_all = "PascalCase")]
 pub struct ContainerConfig {
     /// User and group, by name or number.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
     pub user: String,
     /// Ports it listens on, as `80/tcp`.
     #[serde(
@@ -131,7 +141,7 @@ pub struct ContainerConfig {
     )]
     pub volumes: BTreeMap<String, Value>,
     /// Working directory.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
     /// Labels.
     #[serde(
@@ -155,7 +165,7 @@ pub struct ContainerConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RootFs {
     /// Always `layers`.
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type", default, deserialize_with = "null_default")]
     pub kind: String,
     /// Digests of the uncompressed tars, lowest first.
     #[serde(default, deserialize_with = "null_default")]
@@ -185,13 +195,124 @@ pub struct History {
     pub extra: Map<String, Value>,
 }
 
-/// Docker writes `null` for empty lists and maps.
-fn null_default<'de, D, T>(d: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
+/// Why bytes are not the document they should be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No JSON, or not of this shape.
+    #[error("{document}: invalid JSON: {source}")]
+    Json {
+        /// Which kind of document.
+        document: &'static str,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// Docker's schema 1, or something that nobody has defined.
+    #[error("{document}: unsupported schema version {version}, want 2")]
+    SchemaVersion {
+        /// Which kind of document.
+        document: &'static str,
+        /// The version it claims.
+        version: u32,
+    },
+    /// The document says that it is another kind.
+    #[error("{document}: its media type is {found:?}")]
+    MediaType {
+        /// Which kind of document.
+        document: &'static str,
+        /// The type it claims.
+        found: String,
+    },
+    /// The document can be read as two kinds, and means something else to each reader
+    /// (CVE-2021-41190).
+    #[error("{document}: ambiguous, for it has `{field}` too")]
+    Ambiguous {
+        /// Which kind of document.
+        document: &'static str,
+        /// The other kind's field.
+        field: &'static str,
+    },
+    /// The configuration is of something that has no file system of layers.
+    #[error("image configuration: unknown rootfs type {0:?}, want \"layers\"")]
+    RootFs(String),
+}
+
+impl Index {
+    /// Reads an index or manifest list.
+    pub fn parse(bytes: &[u8]) -> Result<Index, Error> {
+        let document = "image index";
+        let index: Index = json(document, bytes)?;
+        check_version(document, index.schema_version)?;
+        check_type(document, index.media_type.as_deref(), media_type::is_index)?;
+        check_only(document, &index.extra, &["layers", "config", "fsLayers"])?;
+        Ok(index)
+    }
+}
+
+impl Manifest {
+    /// Reads an image manifest.
+    pub fn parse(bytes: &[u8]) -> Result<Manifest, Error> {
+        let document = "image manifest";
+        // The version first: a document of schema 1 has none of the fields of schema 2.
+        check_version(document, json::<Versioned>(document, bytes)?.schema_version)?;
+        let manifest: Manifest = json(document, bytes)?;
+        check_type(document, manifest.media_type.as_deref(), media_type::is_manifest)?;
+        check_only(document, &manifest.extra, &["manifests", "fsLayers"])?;
+        Ok(manifest)
+    }
+}
+
+impl ImageConfig {
+    /// Reads an image configuration.
+    pub fn parse(bytes: &[u8]) -> Result<ImageConfig, Error> {
+        let config: ImageConfig = json("image configuration", bytes)?;
+        match config.rootfs.kind.as_str() {
+            "layers" | "" => Ok(config),
+            other => Err(Error::RootFs(other.into())),
+        }
+    }
+}
+
+/// What every manifest has since schema 1.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Versioned {
+    schema_version: u32,
+}
+
+fn json<'a, T: Deserialize<'a>>(document: &'static str, bytes: &'a [u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|source| Error::Json { document, source })
+}
+
+fn check_version(document: &'static str, version: u32) -> Result<(), Error> {
+    match version {
+        2 => Ok(()),
+        _ => Err(Error::SchemaVersion { document, version }),
+    }
+}
+
+fn check_type(
+    document: &'static str,
+    found: Option<&str>,
+    fits: fn(&str) -> bool,
+) -> Result<(), Error> {
+    match found {
+        Some(found) if !found.is_empty() && !fits(found) => {
+            Err(Error::MediaType { document, found: found.into() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_only(
+    document: &'static str,
+    extra: &Map<String, Value>,
+    foreign: &[&'static str],
+) -> Result<(), Error> {
+    match foreign.iter().find(|field| extra.get(**field).is_some_and(|value| !value.is_null())) {
+        Some(field) => Err(Error::Ambiguous { document, field }),
+        None => Ok(()),
+    }
 }
 
 /// The chain ID of a stack of diff IDs (config.md, "Layer ChainID"); `None` of an empty stack.

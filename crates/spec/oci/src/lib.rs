@@ -25,3 +25,12 @@ pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest};
 pub use platform::Platform;
 pub use reference::Reference;
+
+/// For fields with a default: Go writes `null` for empty lists and maps, and reads it as nothing.
+fn null_default<'de, D, T>(d: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + serde::Deserialize<'de>,
+{
+    Ok(<Option<T> as serde::Deserialize>::deserialize(d)?.unwrap_or_default())
+}
