@@ -58,8 +58,24 @@ const KERNELS: &[(&str, &str)] =
 /// What runs when nothing is asked for.
 const SUITE: &[&str] = &["hako-tests:vm", "hako-cgroup", "hako-runtime"];
 
-/// Tools and peers that the guest gets where this host has them.
-const PEERS: &[&str] = &["/usr/bin/crun", "/usr/sbin/runc", "/usr/bin/runc"];
+/// What the guest gets where this host has it: peers, and tools that busybox has not or has only in part.
+const TOOLS: &[&str] = &[
+    "bash",
+    "capsh",
+    "crun",
+    "dash",
+    "ip",
+    "ldd",
+    "mount",
+    "newgidmap",
+    "newuidmap",
+    "nsenter",
+    "runc",
+    "setpriv",
+    "strace",
+    "umount",
+    "unshare",
+];
 
 #[derive(Debug)]
 enum Wanted {
@@ -188,17 +204,17 @@ fn boot_and_test(options: &Options) -> Result<bool> {
 
     let mut tree = Tree::new();
     guest::add_scripts(&mut tree, &workspace)?;
-    guest::add_busybox(&mut tree, &packages.package("busybox-static", "bookworm")?)?;
     modules::add(&mut tree, &kernel, &release, &cache)?;
     let parser = packages.package("apparmor", "bookworm")?.join("sbin/apparmor_parser");
     guest::add_program(&mut tree, Path::new("/usr/sbin/apparmor_parser"), &parser)?;
-    for peer in PEERS.iter().map(Path::new).filter(|peer| peer.exists()) {
-        guest::add_program(
-            &mut tree,
-            &Path::new("/usr/bin").join(peer.file_name().unwrap_or_default()),
-            peer,
-        )?;
+    for tool in TOOLS {
+        if let Some(path) = installed(tool) {
+            guest::add_program(&mut tree, &Path::new("/usr/bin").join(tool), &path)?;
+        }
     }
+    guest::add_busybox(&mut tree, &packages.package("busybox-static", "bookworm")?)?;
+    // Some tools are scripts that ask for it there, as every Debian has it.
+    tree.symlink("/bin/bash", "/usr/bin/bash");
     for program in &options.programs {
         let name = program.file_name().unwrap_or(program.as_os_str());
         guest::add_program(&mut tree, &Path::new("/usr/local/bin").join(name), program)?;
@@ -255,7 +271,7 @@ fn add_tests(tree: &mut Tree, workspace: &Path, options: &Options) -> Result<Vec
     };
     guest::add_program(tree, Path::new("/usr/local/bin/hako-runc"), &runtime)?;
 
-    let mut exports = "export HAKO_VM=1 HAKO_RUNC=/usr/local/bin/hako-runc\n".to_owned();
+    let mut exports = "export HAKO_RUNC_BIN=/usr/local/bin/hako-runc HAKO_TEST_JOBS=2\n".to_owned();
     for (name, value) in &options.environment {
         exports.push_str(&format!("export {name}={}\n", quote(value)));
     }
@@ -306,6 +322,14 @@ fn add_tests(tree: &mut Tree, workspace: &Path, options: &Options) -> Result<Vec
         }
     }
     Ok(jobs)
+}
+
+/// Where this host has a program.
+fn installed(name: &str) -> Option<PathBuf> {
+    ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+        .iter()
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| path.exists())
 }
 
 /// The directory of the workspace's Cargo.toml: this program is run by cargo, from any directory in it.

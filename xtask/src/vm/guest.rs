@@ -59,9 +59,11 @@ pub(crate) fn add_scripts(tree: &mut Tree, workspace: &Path) -> Result<()> {
 
 pub(crate) fn add_busybox(tree: &mut Tree, package: &Path) -> Result<()> {
     tree.file("/bin/busybox", &package.join("bin/busybox"))?;
-    // Before init has linked any applet, its own interpreter line and the kernel's helper must be found.
-    tree.symlink("/bin/sh", "busybox");
+    // The kernel's helper, which it looks for here.
     tree.symlink("/sbin/modprobe", "/bin/busybox");
+    // busybox's shell prefers its applets to programs in PATH, so tests would miss the real tools.
+    let shell = if tree.contains(Path::new("/usr/bin/dash")) { "/usr/bin/dash" } else { "busybox" };
+    tree.symlink("/bin/sh", shell);
     Ok(())
 }
 

@@ -182,37 +182,33 @@ impl Running<'_> {
     }
 }
 
-/// Reads `test NAME ... ok` lines, and `SKIP NAME: reason` lines that tests print where they cannot run.
+/// Reads `test NAME ... ok` lines, of Rust's harness and of ours, which gives a reason after a colon. With Rust's,
+/// a test that cannot run prints `SKIP NAME: reason` and passes.
 fn test_cases(job: &str, output: &[String]) -> Vec<Case> {
     let skips: Vec<(&str, &str)> = output
         .iter()
         .filter_map(|line| line.trim_start().strip_prefix("SKIP ")?.split_once(": "))
         .collect();
-    output
-        .iter()
-        .filter_map(|line| {
-            let (name, result) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
-            let outcome = match result.split([' ', ',']).next()? {
-                "ok" => Outcome::Passed,
-                "FAILED" => Outcome::Failed,
-                "ignored" => Outcome::Ignored,
-                "SKIP" | "skipped" => Outcome::Skipped,
-                _ => return None,
-            };
-            // A test may name itself without its module's path.
-            let short = name.rsplit("::").next().unwrap_or(name);
-            let skip = skips.iter().find(|(who, _)| *who == name || *who == short);
-            let case = |outcome, reason: &str| Case {
-                name: format!("{job} {name}"),
-                outcome,
-                reason: reason.to_owned(),
-            };
-            Some(match (outcome, skip) {
-                (Outcome::Passed, Some((_, reason))) => case(Outcome::Skipped, reason),
-                _ => case(outcome, ""),
-            })
-        })
-        .collect()
+    let case_of = |line: &String| {
+        let (name, result) = line.strip_prefix("test ")?.split_once(" ... ")?;
+        let (word, reason) = result.split_once([':', ',']).unwrap_or((result, ""));
+        let outcome = match word.trim_end() {
+            "ok" => Outcome::Passed,
+            "FAILED" => Outcome::Failed,
+            "ignored" => Outcome::Ignored,
+            "SKIP" | "expected failure" => Outcome::Skipped,
+            _ => return None,
+        };
+        // A test may name itself without its module's path.
+        let short = name.rsplit("::").next().unwrap_or(name);
+        let skip = skips.iter().find(|(who, _)| *who == name || *who == short);
+        let (outcome, reason) = match (outcome, skip) {
+            (Outcome::Passed, Some((_, reason))) => (Outcome::Skipped, *reason),
+            _ => (outcome, reason.trim()),
+        };
+        Some(Case { name: format!("{job} {name}"), outcome, reason: reason.to_owned() })
+    };
+    output.iter().filter_map(case_of).collect()
 }
 
 fn print_case(case: &Case) {
@@ -292,10 +288,16 @@ mod tests {
                 "test two ... ignored, slow",
                 "test a::three ... ok",
                 "SKIP three: no swap",
+                "test four-a ... SKIP: no profile: none",
                 "test result: ok. 2 passed",
                 "\u{1e}end 0000 0",
             ],
-            &[("j a::one", Passed), ("j two", Ignored), ("j a::three", Skipped)],
+            &[
+                ("j a::one", Passed),
+                ("j two", Ignored),
+                ("j a::three", Skipped),
+                ("j four-a", Skipped),
+            ],
             true,
         );
         check(kind, &[begin, "test x ... FAILED", "\u{1e}end 0000 101"], &[("j x", Failed)], false);
