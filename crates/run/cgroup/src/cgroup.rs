@@ -1,0 +1,469 @@
+//! Acting: making directories, writing values, moving processes, removing.
+
+use std::{
+    fs,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use hako_oci::runtime::Resources;
+use hako_sys::{Errno, bpf};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Result, device_program,
+    devices::Policy,
+    host::{Controller, Controllers, Host},
+    plan::{self, Directory, Join, Plan, Write},
+    sys::{self, errno},
+};
+
+/// An existing cgroup: one directory in each hierarchy that it joined. What is saved of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    path: String,
+    directories: Vec<Directory>,
+}
+
+/// A cgroup that was just made. Dropped, it is removed again, as far as it was not there before.
+#[derive(Debug)]
+pub struct Created {
+    cgroup: Cgroup,
+    made: Vec<PathBuf>,
+}
+
+impl Created {
+    /// The cgroup.
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// Leaves it in place.
+    pub fn keep(mut self) -> Cgroup {
+        self.made.clear();
+        self.cgroup.clone()
+    }
+
+    /// Removes it, and says what could not be removed.
+    pub fn abort(mut self) -> Result<()> {
+        remove(&std::mem::take(&mut self.made))
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        // Who wants to know calls `abort`.
+        if !self.made.is_empty() {
+            remove(&self.made).ok();
+        }
+    }
+}
+
+impl Plan {
+    /// Makes the directories and writes the values. On an error nothing is left.
+    pub fn create(&self) -> Result<Created> {
+        let cgroup = Cgroup { path: self.path.clone(), directories: self.directories.clone() };
+        let mut created = Created { cgroup, made: Vec::with_capacity(self.directories.len()) };
+        for directory in &self.directories {
+            if make(directory)? {
+                created.made.push(directory.path.clone());
+            }
+        }
+        self.apply()?;
+        Ok(created)
+    }
+
+    fn apply(&self) -> Result<()> {
+        if let Some(limit) = self.memory_at_least {
+            check_usage(&self.directories, limit)?;
+        }
+        write_all(&self.directories, &self.writes)?;
+        if let Some(policy) = &self.device_program
+            && let Some(d) = self.directories.iter().find(|d| d.unified)
+        {
+            set_device_program(&d.path, policy)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a directory and its parents. Returns whether it was absent.
+fn make(directory: &Directory) -> Result<bool> {
+    let path = &directory.path;
+    let failed = |source| Error::Create { path: path.clone(), source };
+    let made = match fs::create_dir(path).map_err(|e| errno(&e)) {
+        Ok(()) => true,
+        Err(Errno::EEXIST) => {
+            let pids = sys::read(&path.join("cgroup.procs"))?.lines().count();
+            if pids > 0 {
+                return Err(Error::InUse { path: path.clone(), pids });
+            }
+            false
+        }
+        Err(Errno::ENOENT) => {
+            fs::create_dir_all(path).map_err(|e| failed(errno(&e)))?;
+            true
+        }
+        Err(source) => return Err(failed(source)),
+    };
+    let prepared = if directory.unified {
+        enable(directory)
+    } else if directory.controllers.contains(Controller::Cpuset) {
+        inherit_cpuset(directory)
+    } else {
+        Ok(())
+    };
+    match prepared {
+        Ok(()) => Ok(made),
+        Err(e) => {
+            if made {
+                remove(std::slice::from_ref(path)).ok();
+            }
+            Err(e)
+        }
+    }
+}
+
+/// Directories from the mount (exclusive) down to the cgroup (inclusive).
+fn way(directory: &Directory) -> Vec<&Path> {
+    let mut way: Vec<_> =
+        directory.path.ancestors().take_while(|p| *p != directory.mount).collect();
+    way.reverse();
+    way
+}
+
+/// Hands controllers of v2 down to the cgroup.
+fn enable(directory: &Directory) -> Result<()> {
+    if directory.controllers.is_empty() {
+        return Ok(());
+    }
+    let has = |path: &Path| -> Result<Controllers> {
+        Ok(Controllers::of_v2(&sys::read(&path.join("cgroup.controllers"))?))
+    };
+    if directory.controllers.without(has(&directory.path)?).is_empty() {
+        return Ok(());
+    }
+    let mut above: &Path = &directory.mount;
+    for path in way(directory) {
+        let missing = directory.controllers.without(has(path)?);
+        let control = above.join("cgroup.subtree_control");
+        let names = |set: Controllers| {
+            let names: Vec<_> = set.iter().map(|c| format!("+{c}")).collect();
+            names.join(" ")
+        };
+        if !missing.is_empty() && sys::write(&control, &names(missing)).is_err() {
+            // One that cannot be enabled keeps the others from being: one by one.
+            for controller in missing.iter() {
+                let controllers = names(Controllers::of([controller]));
+                match sys::write(&control, &controllers) {
+                    Err(source) if directory.required.contains(controller) => {
+                        return Err(Error::Enable { path: control, controllers, source });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        above = path;
+    }
+    Ok(())
+}
+
+/// A cpuset of v1 starts empty, and then takes no process: each new one gets its parent's values.
+fn inherit_cpuset(directory: &Directory) -> Result<()> {
+    let mut above: &Path = &directory.mount;
+    for path in way(directory) {
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let own = path.join(file);
+            if sys::read(&own)?.trim().is_empty() {
+                let value = sys::read(&above.join(file))?;
+                sys::write(&own, value.trim()).map_err(|source| Error::Write {
+                    path: own,
+                    value: value.trim().to_owned(),
+                    field: "linux.cgroupsPath".to_owned(),
+                    source,
+                })?;
+            }
+        }
+        above = path;
+    }
+    Ok(())
+}
+
+/// Writes values in order; those that the kernel calls invalid again, until none is accepted.
+fn write_all(directories: &[Directory], writes: &[Write]) -> Result<()> {
+    let mut open: Vec<&Write> = writes.iter().collect();
+    loop {
+        let mut refused = Vec::new();
+        for write in &open {
+            match write_one(&directories[write.directory].path, write) {
+                Err(Error::Write { source: Errno::EINVAL, .. }) if open.len() > 1 => {
+                    refused.push(*write);
+                }
+                other => other?,
+            }
+        }
+        if refused.is_empty() {
+            return Ok(());
+        }
+        if refused.len() == open.len() {
+            // No progress: the first one's error is the error.
+            return write_one(&directories[refused[0].directory].path, refused[0]);
+        }
+        open = refused;
+    }
+}
+
+fn write_one(directory: &Path, write: &Write) -> Result<()> {
+    let path = directory.join(&*write.file);
+    let source = match (sys::write(&path, &write.value), &write.otherwise) {
+        (Ok(()), _) => return Ok(()),
+        (Err(Errno::ENOENT), Some((file, value))) => {
+            return write_one(
+                directory,
+                &Write {
+                    file: file.clone(),
+                    value: value.clone(),
+                    otherwise: None,
+                    ..write.clone()
+                },
+            );
+        }
+        (Err(Errno::ENOENT), None) if write.optional => return Ok(()),
+        (Err(e), _) => e,
+    };
+    Err(Error::Write {
+        path,
+        value: write.value.clone(),
+        field: write.field.clone().into_owned(),
+        source,
+    })
+}
+
+fn check_usage(directories: &[Directory], limit: u64) -> Result<()> {
+    let Some(d) = directories.iter().find(|d| d.controllers.contains(Controller::Memory)) else {
+        return Ok(());
+    };
+    let file = if d.unified { "memory.current" } else { "memory.usage_in_bytes" };
+    let used = sys::read(&d.path.join(file))?.trim().parse().unwrap_or(0);
+    if used > limit { Err(Error::BelowUsage { limit, used }) } else { Ok(()) }
+}
+
+/// Gives the cgroup this device program, in place of the one it has.
+fn set_device_program(path: &Path, policy: &Policy) -> Result<()> {
+    let failed = |call| move |source| Error::Devices { call, path: path.to_owned(), source };
+    let cgroup = open_directory(path).map_err(failed("open"))?;
+    let attached = bpf::device_programs(cgroup.as_fd()).map_err(failed("BPF_PROG_QUERY"))?;
+    let mut old = Vec::with_capacity(attached.len());
+    for id in attached {
+        match bpf::program_by_id(id) {
+            Ok(program) => old.push(program),
+            Err(Errno::ENOENT) => {}
+            Err(e) => return Err(failed("BPF_PROG_GET_FD_BY_ID")(e)),
+        }
+    }
+    if policy.allows_all() && old.is_empty() {
+        return Ok(());
+    }
+    let program = bpf::load_device_program(&device_program::compile(policy), &mut [])
+        .map_err(failed("BPF_PROG_LOAD"))?;
+    // With one program the exchange is one step: no moment without a program, none with both.
+    let replace = if old.len() == 1 { old.pop() } else { None };
+    bpf::attach_device_program(cgroup.as_fd(), program.as_fd(), replace.as_ref().map(AsFd::as_fd))
+        .map_err(failed("BPF_PROG_ATTACH"))?;
+    for program in &old {
+        bpf::detach_device_program(cgroup.as_fd(), program.as_fd())
+            .map_err(failed("BPF_PROG_DETACH"))?;
+    }
+    Ok(())
+}
+
+fn open_directory(path: &Path) -> std::result::Result<OwnedFd, Errno> {
+    fs::File::open(path).map(OwnedFd::from).map_err(|e| errno(&e))
+}
+
+impl Cgroup {
+    /// The directories.
+    pub fn directories(&self) -> &[Directory] {
+        &self.directories
+    }
+
+    /// The directory of v2.
+    pub fn unified(&self) -> Option<&Path> {
+        self.directories.iter().find(|d| d.unified).map(|d| d.path.as_path())
+    }
+
+    /// The directory of a controller, of either version.
+    pub fn directory(&self, controller: Controller) -> Option<&Directory> {
+        self.directories.iter().find(|d| d.controllers.contains(controller))
+    }
+
+    /// Directories by what they control: controllers joined by commas, `name=` and a name, or
+    /// nothing for v2.
+    pub fn paths(&self) -> impl Iterator<Item = (String, &Path)> {
+        self.directories.iter().map(|d| {
+            let key = match &d.name {
+                _ if d.unified => String::new(),
+                Some(name) => format!("name={name}"),
+                None => {
+                    let names: Vec<_> = d.controllers.iter().filter_map(|c| c.v1_name()).collect();
+                    names.join(",")
+                }
+            };
+            (key, d.path.as_path())
+        })
+    }
+
+    /// Whether any of its directories is there.
+    pub fn exists(&self) -> bool {
+        self.directories.iter().any(|d| d.path.is_dir())
+    }
+
+    /// The directory of v2, opened for `CLONE_INTO_CGROUP`.
+    pub fn open_unified(&self) -> Result<Option<OwnedFd>> {
+        let open = |path: &Path| {
+            open_directory(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+        };
+        self.unified().map(open).transpose()
+    }
+
+    /// Moves a process into the cgroup in every hierarchy.
+    pub fn attach(&self, pid: i32) -> Result<()> {
+        self.directories.iter().try_for_each(|d| attach(&d.path, pid))
+    }
+
+    /// Moves a process that was born in the cgroup of v2 into those of v1.
+    pub fn attach_v1(&self, pid: i32) -> Result<()> {
+        self.directories.iter().filter(|d| !d.unified).try_for_each(|d| attach(&d.path, pid))
+    }
+
+    /// Changes limits; joins the hierarchies that the new limits need.
+    ///
+    /// `resources` are the changes alone, except that memory and swap are given together, as one is
+    /// counted by the other. Returns whether the cgroup has new directories, to be saved.
+    pub fn update(&mut self, host: &Host, resources: &Resources) -> Result<bool> {
+        let asked = plan::asked(resources);
+        for &(controller, field) in &asked {
+            if host.hierarchy(controller).is_none() && !host.in_v2(controller) {
+                return Err(Error::Missing { controller, field: field.to_owned() });
+            }
+        }
+        let asked = Controllers::of(asked.into_iter().map(|a| a.0));
+        let path = plan::clean(&self.path)?;
+        let mut grown = false;
+        for wanted in plan::directories(host, Join::Needed, asked, &path, false) {
+            if wanted.controllers.intersect(asked).is_empty() {
+                continue;
+            }
+            match self.directories.iter_mut().find(|d| d.mount == wanted.mount) {
+                Some(have)
+                    if asked.intersect(wanted.required).without(have.required).is_empty() => {}
+                Some(have) => {
+                    have.controllers = have.controllers.union(wanted.controllers);
+                    have.required = have.required.union(wanted.required);
+                    enable(have)?;
+                    grown = true;
+                }
+                None => {
+                    make(&wanted)?;
+                    self.directories.push(wanted);
+                    grown = true;
+                    self.attach_all(self.directories.len() - 1)?;
+                }
+            }
+        }
+        Plan::update(host, &self.directories, resources)?.apply()?;
+        Ok(grown)
+    }
+
+    /// Moves all processes into a hierarchy that was joined late, those forked meanwhile as well.
+    fn attach_all(&self, directory: usize) -> Result<()> {
+        let path = &self.directories[directory].path;
+        loop {
+            let there: Vec<i32> = parse_pids(&sys::read(&path.join("cgroup.procs"))?);
+            let mut moved = false;
+            for pid in self.pids()?.into_iter().filter(|p| !there.contains(p)) {
+                attach(path, pid).or_else(gone)?;
+                moved = true;
+            }
+            if !moved {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes the cgroup and those that the container made in it. Ok where it is gone already.
+    ///
+    /// A process that was just killed keeps its cgroup busy until it is gone; this waits for up to
+    /// a second.
+    pub fn remove(&self) -> Result<()> {
+        let paths: Vec<_> = self.directories.iter().map(|d| d.path.clone()).collect();
+        remove(&paths)
+    }
+}
+
+fn attach(path: &Path, pid: i32) -> Result<()> {
+    sys::write(&path.join("cgroup.procs"), &pid.to_string()).map_err(|source| Error::Attach {
+        pid,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// That a process ended meanwhile is no error.
+fn gone(e: Error) -> Result<()> {
+    match e {
+        Error::Attach { source: Errno::ESRCH, .. } => Ok(()),
+        e => Err(e),
+    }
+}
+
+pub(crate) fn parse_pids(text: &str) -> Vec<i32> {
+    text.lines().filter_map(|l| l.trim().parse().ok()).collect()
+}
+
+/// Removes directories with what is in them; goes on past failures.
+fn remove(paths: &[PathBuf]) -> Result<()> {
+    let mut first = None;
+    let mut others = 0;
+    for path in paths {
+        if let Err(source) = remove_one(path) {
+            match first {
+                None => first = Some((path.clone(), source)),
+                Some(_) => others += 1,
+            }
+        }
+    }
+    match first {
+        None => Ok(()),
+        Some((path, source)) => Err(Error::Remove { path, source, others }),
+    }
+}
+
+fn remove_one(path: &Path) -> std::result::Result<(), Errno> {
+    let mut wait = Duration::from_micros(100);
+    let mut waited = Duration::ZERO;
+    loop {
+        match fs::remove_dir(path).map_err(|e| errno(&e)) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            // Processes that are not quite gone, or children.
+            Err(Errno::EBUSY | Errno::ENOTEMPTY) if waited < Duration::from_secs(1) => {}
+            Err(e) => return Err(e),
+        }
+        let mut children = false;
+        if let Ok(entries) = fs::read_dir(path) {
+            for entry in entries.flatten() {
+                if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                    children = true;
+                    remove_one(&entry.path())?;
+                }
+            }
+        }
+        if !children {
+            thread::sleep(wait);
+            waited += wait;
+            wait = (wait * 2).min(Duration::from_millis(50));
+        }
+    }
+}

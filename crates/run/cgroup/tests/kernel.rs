@@ -1,0 +1,309 @@
+//! Against the kernel: cgroups of their own names, removed even when a test fails.
+
+use std::{
+    fs,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use hako_cgroup::{Cgroup, Controller, Created, Host, Join, Plan, Request};
+use hako_oci::runtime::Resources;
+
+/// Why the test cannot run here, told on standard error.
+fn skip(test: &str, reason: &str) {
+    eprintln!("SKIP {test}: {reason}");
+}
+
+/// A cgroup that is killed and removed at the end of its test.
+struct Guard {
+    host: Host,
+    created: Option<Created>,
+    cgroup: Cgroup,
+}
+
+impl Guard {
+    fn new(test: &str, join: Join, resources: &str) -> Option<Guard> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let host = Host::detect().unwrap();
+        if host.mode() == hako_cgroup::Mode::None {
+            skip(test, "no cgroups are mounted");
+            return None;
+        }
+        let resources: Resources = serde_json::from_str(resources).unwrap();
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let id = format!("hako-test-{}-{n}", std::process::id());
+        let path = format!("/{id}");
+        let request = Request { path: Some(&path), id: &id, resources: Some(&resources), join };
+        let created = match Plan::new(&host, &request).and_then(|p| p.create()) {
+            Ok(created) => created,
+            Err(e) if e.is_permission() => {
+                skip(test, &format!("{e}"));
+                return None;
+            }
+            Err(hako_cgroup::Error::Missing { controller, .. }) => {
+                skip(test, &format!("no controller {controller}"));
+                return None;
+            }
+            Err(e) => panic!("{e:?}"),
+        };
+        Some(Guard { host, cgroup: created.cgroup().clone(), created: Some(created) })
+    }
+
+    fn dir(&self, controller: Controller) -> PathBuf {
+        self.cgroup.directory(controller).unwrap().path.clone()
+    }
+
+    fn read(&self, controller: Controller, file: &str) -> String {
+        fs::read_to_string(self.dir(controller).join(file)).unwrap().trim().to_owned()
+    }
+
+    /// Runs a shell inside.
+    fn sh(&self, script: &str) -> Child {
+        let paths: Vec<PathBuf> =
+            self.cgroup.directories().iter().map(|d| d.path.join("cgroup.procs")).collect();
+        let enter: String = paths.iter().map(|p| format!("echo $$ > {}; ", p.display())).collect();
+        Command::new("sh")
+            .arg("-c")
+            .arg(format!("{enter} exec sh -c '{script}'"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.cgroup.thaw().ok();
+        self.cgroup.kill_all().ok();
+        if let Some(created) = self.created.take() {
+            // Panicking here while panicking would hide the first one.
+            if let Err(e) = created.abort()
+                && !std::thread::panicking()
+            {
+                panic!("{e:?}");
+            }
+        }
+    }
+}
+
+/// Waits for something that the kernel does in its own time.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("never: {what}");
+}
+
+#[test]
+fn dropped_it_is_gone_and_kept_it_stays() {
+    let name = "dropped_it_is_gone_and_kept_it_stays";
+    let Some(mut guard) = Guard::new(name, Join::All, "{}") else { return };
+    assert_eq!(
+        guard.cgroup.directories().len(),
+        guard.host.v1.len() + usize::from(guard.host.v2.is_some())
+    );
+    assert!(guard.cgroup.directories().iter().all(|d| d.path.is_dir()));
+    drop(guard.created.take());
+    assert!(!guard.cgroup.exists());
+    guard.cgroup.remove().unwrap(); // Ok where it is gone.
+
+    let Some(mut guard) = Guard::new(name, Join::Needed, "{}") else { return };
+    let kept = guard.created.take().unwrap().keep();
+    assert!(kept.exists());
+    let json = serde_json::to_string(&kept).unwrap();
+    let read: Cgroup = serde_json::from_str(&json).unwrap();
+    assert_eq!(read, kept);
+    read.remove().unwrap();
+    assert!(!kept.exists());
+}
+
+#[test]
+fn limits_are_read_back() {
+    let name = "limits_are_read_back";
+    let resources = r#"{
+        "memory": {"limit": 33554432, "swap": 67108864, "reservation": 16777216},
+        "cpu": {"shares": 512, "quota": 50000, "period": 100000, "burst": 10000, "cpus": "0", "mems": "0"},
+        "pids": {"limit": 17}
+    }"#;
+    let Some(guard) = Guard::new(name, Join::Needed, resources) else { return };
+    let v1 = guard.host.hierarchy(Controller::Memory).is_some();
+    let cases: &[(Controller, &str, &str)] = if v1 {
+        &[
+            (Controller::Memory, "memory.limit_in_bytes", "33554432"),
+            (Controller::Memory, "memory.soft_limit_in_bytes", "16777216"),
+            (Controller::Cpu, "cpu.shares", "512"),
+            (Controller::Cpu, "cpu.cfs_quota_us", "50000"),
+            (Controller::Cpu, "cpu.cfs_burst_us", "10000"),
+            (Controller::Cpuset, "cpuset.cpus", "0"),
+            (Controller::Pids, "pids.max", "17"),
+        ]
+    } else {
+        &[
+            (Controller::Memory, "memory.max", "33554432"),
+            (Controller::Memory, "memory.low", "16777216"),
+            (Controller::Cpu, "cpu.max", "50000 100000"),
+            (Controller::Cpuset, "cpuset.cpus", "0"),
+            (Controller::Pids, "pids.max", "17"),
+        ]
+    };
+    for (controller, file, value) in cases {
+        assert_eq!(guard.read(*controller, file), *value, "{file}");
+    }
+}
+
+#[test]
+fn updates_pass_in_both_directions() {
+    let name = "updates_pass_in_both_directions";
+    let Some(mut guard) = Guard::new(name, Join::Needed, "{}") else { return };
+    let v1 = guard.host.hierarchy(Controller::Memory).is_some();
+    let mut child = guard.sh("sleep 60");
+    eventually("inside", || !guard.cgroup.is_empty().unwrap());
+    for mib in [64i64, 256, 32, 128] {
+        let resources = format!(
+            r#"{{"memory": {{"limit": {}, "swap": {}}},
+                "cpu": {{"quota": {}, "period": {}, "burst": {}}}}}"#,
+            mib << 20,
+            mib << 21,
+            mib * 100,
+            mib * 200,
+            mib * 50
+        );
+        let resources: Resources = serde_json::from_str(&resources).unwrap();
+        let host = guard.host.clone();
+        guard.cgroup.update(&host, &resources).unwrap();
+        if v1 {
+            let limit = guard.read(Controller::Memory, "memory.limit_in_bytes");
+            assert_eq!(limit, (mib << 20).to_string());
+            assert_eq!(guard.read(Controller::Cpu, "cpu.cfs_quota_us"), (mib * 100).to_string());
+            assert_eq!(guard.read(Controller::Cpu, "cpu.cfs_burst_us"), (mib * 50).to_string());
+        }
+        // A hierarchy that was joined late has the process as well.
+        let procs = guard.read(Controller::Cpu, "cgroup.procs");
+        assert!(procs.lines().any(|p| p == child.id().to_string()), "{procs}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What was joined late is removed too.
+    guard.cgroup.remove().unwrap();
+}
+
+#[test]
+fn fork_beyond_the_limit_fails() {
+    let name = "fork_beyond_the_limit_fails";
+    let Some(guard) = Guard::new(name, Join::Needed, r#"{"pids": {"limit": 4}}"#) else { return };
+    let child = guard.sh("for i in 1 2 3 4 5 6 7 8; do sleep 60 & done; wait");
+    let output = {
+        eventually("failed to fork", || {
+            let events = guard.read(Controller::Pids, "pids.events");
+            events.lines().any(|l| l.starts_with("max ") && l != "max 0")
+        });
+        assert!(guard.cgroup.pids().unwrap().len() <= 4);
+        guard.cgroup.kill_all().unwrap();
+        child.wait_with_output().unwrap()
+    };
+    assert!(!output.status.success());
+    eventually("empty", || guard.cgroup.is_empty().unwrap());
+}
+
+#[test]
+fn frozen_processes_stand_still() {
+    let name = "frozen_processes_stand_still";
+    let Some(guard) = Guard::new(name, Join::Needed, "{}") else { return };
+    let mut child = guard.sh("while :; do :; done");
+    eventually("inside", || !guard.cgroup.is_empty().unwrap());
+    guard.cgroup.freeze().unwrap();
+    assert!(guard.cgroup.is_frozen().unwrap());
+    let time = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        stat.split(' ').nth(13).unwrap().to_owned()
+    };
+    let before = time();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(time(), before);
+    // A frozen process can be killed.
+    guard.cgroup.kill_all().unwrap();
+    guard.cgroup.thaw().unwrap();
+    assert!(!guard.cgroup.is_frozen().unwrap());
+    child.wait().unwrap();
+    eventually("empty", || guard.cgroup.is_empty().unwrap());
+}
+
+#[test]
+fn all_are_killed_while_they_fork() {
+    let name = "all_are_killed_while_they_fork";
+    for join in [Join::Needed, Join::All] {
+        let resources = r#"{"pids": {"limit": 200}}"#;
+        let Some(guard) = Guard::new(name, join, resources) else { return };
+        let mut child =
+            guard.sh("f() { while :; do (sleep 0.01 & (f 2>/dev/null) & ); done; }; f 2>/dev/null");
+        eventually("many", || guard.cgroup.pids().unwrap().len() > 20);
+        guard.cgroup.kill_all().unwrap();
+        child.wait().unwrap();
+        eventually("empty", || guard.cgroup.is_empty().unwrap());
+        guard.cgroup.remove().unwrap();
+    }
+}
+
+#[test]
+fn children_are_listed_and_removed() {
+    let name = "children_are_listed_and_removed";
+    let Some(guard) = Guard::new(name, Join::Needed, "{}") else { return };
+    let inner = guard.cgroup.directories()[0].path.join("a/b");
+    fs::create_dir_all(&inner).unwrap();
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    fs::write(inner.join("cgroup.procs"), child.id().to_string()).unwrap();
+    assert_eq!(guard.cgroup.pids().unwrap(), [child.id() as i32]);
+    guard.cgroup.kill_all().unwrap();
+    child.wait().unwrap();
+    guard.cgroup.remove().unwrap();
+    assert!(!guard.cgroup.exists());
+}
+
+#[test]
+fn a_cgroup_with_processes_is_not_taken() {
+    let name = "a_cgroup_with_processes_is_not_taken";
+    let Some(guard) = Guard::new(name, Join::Needed, "{}") else { return };
+    let mut child = guard.sh("sleep 60");
+    eventually("inside", || !guard.cgroup.is_empty().unwrap());
+    let path = format!("/{}", guard.cgroup.directories()[0].path.file_name().unwrap().display());
+    let request = Request { path: Some(&path), id: "x", resources: None, join: Join::Needed };
+    let error = Plan::new(&guard.host, &request).unwrap().create().unwrap_err();
+    assert!(matches!(error, hako_cgroup::Error::InUse { .. }), "{error}");
+    assert!(guard.cgroup.exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_refused_value_names_file_value_and_field() {
+    let name = "a_refused_value_names_file_value_and_field";
+    let host = Host::detect().unwrap();
+    if host.controllers().intersect(hako_cgroup::Controllers::of([Controller::Cpuset])).is_empty() {
+        return skip(name, "no cpuset controller");
+    }
+    let resources: Resources = serde_json::from_str(r#"{"cpu": {"cpus": "4000"}}"#).unwrap();
+    let path = format!("/hako-test-{}-refused", std::process::id());
+    let request =
+        Request { path: Some(&path), id: "x", resources: Some(&resources), join: Join::Needed };
+    let plan = Plan::new(&host, &request).unwrap();
+    match plan.create() {
+        Err(e) if e.is_permission() => return skip(name, &e.to_string()),
+        Err(e) => {
+            let text = e.to_string();
+            assert!(text.starts_with("linux.resources.cpu.cpus: write \"4000\" to /"), "{text}");
+        }
+        Ok(_) => panic!("processor 4000"),
+    }
+    for d in &plan.directories {
+        assert!(!Path::new(&d.path).exists(), "{:?} is left", d.path);
+    }
+}
