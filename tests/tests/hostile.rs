@@ -1,0 +1,7 @@
+//! The table of this surface.
+
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    hako_tests::run("hostile", &[])
+}
