@@ -1,7 +1,12 @@
 //! What a bundle depends on beside image and options: given, never looked up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::capability;
+use crate::device::HostDevice;
 
 /// Everything around one container that its config.json depends on.
 #[derive(Debug, Clone, Copy)]
@@ -14,10 +19,12 @@ pub struct Facts<'a> {
     pub group: &'a [u8],
     /// Directory of the host that holds `hosts`, `hostname` and `resolv.conf` of this container.
     pub files_dir: &'a Path,
-    /// Directories of named volumes, and of anonymous ones by their target.
+    /// Directories of volumes: by name, and of anonymous ones by their target.
     pub volumes: &'a BTreeMap<String, PathBuf>,
     /// Init processes of the containers whose namespaces are joined, by the word the user wrote.
     pub containers: &'a BTreeMap<String, i32>,
+    /// What [`crate::device::gather`] found.
+    pub devices: &'a [HostDevice],
     /// The machine.
     pub machine: &'a Machine,
 }
@@ -25,12 +32,79 @@ pub struct Facts<'a> {
 /// Traits of the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Machine {
+    /// Its host name.
+    pub hostname: String,
     /// Processors online.
-    pub cpus: u32,
+    pub cpus: BTreeSet<u32>,
+    /// Memory nodes online.
+    pub mems: BTreeSet<u32>,
     /// Whether cgroup v2 has the controllers.
     pub cgroup_v2: bool,
     /// The bounding set: capabilities that can be given at all, a bit each.
     pub capabilities: u64,
     /// Major and minor version of the kernel.
     pub kernel: (u32, u32),
+    /// Paths that Docker masks and only some machines have.
+    pub masked_paths: Vec<String>,
+}
+
+impl Machine {
+    /// Looks at the machine that this process runs on.
+    pub fn probe() -> io::Result<Machine> {
+        let read = |path: &str| {
+            fs::read_to_string(path).map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))
+        };
+        let release = read("/proc/sys/kernel/osrelease")?;
+        let status = read("/proc/self/status")?;
+        let bounding = status
+            .lines()
+            .find_map(|line| line.strip_prefix("CapBnd:"))
+            .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+            // A kernel without the line gives everything it knows.
+            .unwrap_or((1 << capability::NAMES.len()) - 1);
+        let cpus = crate::limits::parse_list(read("/sys/devices/system/cpu/online")?.trim())
+            .unwrap_or_default();
+        // Kernels without NUMA have no such directory, and one node.
+        let mems = fs::read_to_string("/sys/devices/system/node/online")
+            .ok()
+            .and_then(|list| crate::limits::parse_list(list.trim()))
+            .unwrap_or_else(|| BTreeSet::from([0]));
+        let masked_paths = cpus
+            .iter()
+            .map(|cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle"))
+            .filter(|path| Path::new(path).exists())
+            .collect();
+        // On a hybrid machine the controllers are v1's, and this file is beneath another directory.
+        let cgroup_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        Ok(Machine {
+            hostname: read("/proc/sys/kernel/hostname")?.trim().into(),
+            cpus,
+            mems,
+            cgroup_v2,
+            capabilities: bounding,
+            kernel: parse_release(&release),
+            masked_paths,
+        })
+    }
+}
+
+/// Major and minor version of `6.18.1-generic` and its like.
+fn parse_release(release: &str) -> (u32, u32) {
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine() {
+        let machine = Machine::probe().unwrap();
+        assert!(!machine.cpus.is_empty() && !machine.mems.is_empty());
+        assert!(machine.kernel >= (4, 0), "{:?}", machine.kernel);
+        assert_eq!(parse_release("6.18.1-a"), (6, 18));
+        assert_eq!(parse_release("5.10\n"), (5, 10));
+    }
 }

@@ -6,8 +6,25 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bundle;
+pub mod capability;
+mod defaults;
+pub mod device;
+pub mod env;
 mod facts;
+pub mod files;
+pub mod limits;
+pub mod mount;
+mod mounts;
+pub mod namespace;
 mod options;
+mod path;
+pub mod quantity;
+pub mod security;
+pub mod sysctl;
+pub mod ulimit;
+pub mod user;
 
+pub use bundle::{Bundle, Error, ROOTFS, bundle};
 pub use facts::{Facts, Machine};
 pub use options::*;
