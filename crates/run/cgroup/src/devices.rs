@@ -120,7 +120,11 @@ impl Policy {
             }
         };
         let exception = Exception { kind, major, minor, access };
-        if rule.allow == self.allow { self.take(exception, path) } else { Ok(self.add(exception)) }
+        if rule.allow == self.allow {
+            return self.take(exception, path);
+        }
+        self.add(exception);
+        Ok(())
     }
 
     fn add(&mut self, new: Exception) {

@@ -1,4 +1,5 @@
 //! Against the kernel: cgroups of their own names, removed even when a test fails.
+#![allow(clippy::unwrap_used)] // Helpers of tests panic as tests do.
 
 use std::{
     fs,

@@ -20,6 +20,8 @@
 #![forbid(unsafe_code)]
 
 mod arch;
+mod docker;
+mod docker_default;
 mod emit;
 mod lower;
 mod profile;
@@ -33,6 +35,8 @@ pub use hako_sys::seccomp::Insn;
 
 pub use crate::{
     arch::{Arch, Call},
+    docker::{Context, ProfileError, docker_profile, kernel_version},
+    docker_default::docker_default,
     profile::words,
 };
 
