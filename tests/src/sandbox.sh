@@ -1,6 +1,7 @@
 # Runs a test program in fresh namespaces; given to `sh -c` by sandbox.rs.
 #
-#   $1 = move   in the caller's namespaces: joins the sandbox's cgroups, then makes the namespaces
+#   $1 = move   in the caller's namespaces: joins the sandbox's cgroups, then makes the cgroup namespace
+#   $1 = leave  leaves the root of that namespace, then makes the other namespaces
 #   $1 = settle first process of the namespaces: gives them their own /proc, /run and cgroup mounts
 #   $2 = list of "hierarchy:directory" lines, one cgroup hierarchy each ("" is the unified one)
 #   $3 = base directory; the rest is the program
@@ -12,7 +13,20 @@ if [ "$stage" = move ]; then
   printf '%s\n' "$hierarchies" | while IFS=: read -r _ directory; do
     [ -n "$directory" ] && echo $$ >"$directory/cgroup.procs"
   done
-  exec unshare --mount --propagation private --pid --fork --kill-child --cgroup --net --uts --ipc \
+  # Its root is where we are now.
+  exec unshare --cgroup sh -c "$HAKO_TESTS_SCRIPT" sandbox leave "$hierarchies" "$base" "$@"
+fi
+
+if [ "$stage" = leave ]; then
+  # A v2 cgroup with a process of its own cannot hand controllers down, and the process that waits
+  # for the namespaces to end stays behind: it waits in a leaf.
+  printf '%s\n' "$hierarchies" | while IFS=: read -r name directory; do
+    if [ -z "$name" ] && [ -n "$directory" ]; then
+      mkdir "$directory/outside"
+      echo $$ >"$directory/outside/cgroup.procs"
+    fi
+  done
+  exec unshare --mount --propagation private --pid --fork --kill-child --net --uts --ipc \
     sh -c "$HAKO_TESTS_SCRIPT" sandbox settle "$hierarchies" "$base" "$@"
 fi
 
@@ -23,11 +37,9 @@ ip link set lo up 2>/dev/null || true
 umount -l -R /sys/fs/cgroup
 if [ "$hierarchies" = ":${hierarchies#:}" ] && [ "$(printf '%s\n' "$hierarchies" | wc -l)" = 1 ]; then
   mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
-  # A cgroup with processes cannot hand controllers down: the tests live in a leaf.
+  # The tests live in a leaf, too.
   mkdir /sys/fs/cgroup/tests
-  for process in $(cat /sys/fs/cgroup/cgroup.procs); do
-    echo "$process" >/sys/fs/cgroup/tests/cgroup.procs 2>/dev/null || true
-  done
+  echo $$ >/sys/fs/cgroup/tests/cgroup.procs
 else
   mount -t tmpfs -o mode=755,nosuid,nodev,noexec tmpfs /sys/fs/cgroup
   printf '%s\n' "$hierarchies" | while IFS=: read -r name _; do

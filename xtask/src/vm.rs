@@ -28,7 +28,7 @@ Runs tests in a small virtual machine (QEMU, no KVM needed) with cgroup v2 and A
 
 Usage: cargo xtask vm [OPTIONS] [TEST_PROGRAM...]
 
-Without any job it runs the suite: tests/vm, hako-cgroup and hako-runtime.
+Without any job it runs the suite: cgroup2, apparmor and oci_runtime of tests/, hako-cgroup and hako-runtime.
 
 Jobs, in the order given:
   TEST_PROGRAM          a Rust test executable
@@ -37,7 +37,7 @@ Jobs, in the order given:
   --shell               no jobs: a shell in the guest, on this terminal
 
 What else is in the guest:
-  --runtime PATH        what is tested as hako-runc (default: built as it is shipped)
+  --runtime NAME|PATH   test a peer (runc, crun), or this file as hako-runc (default: built as it is shipped)
   --bin PATH            add a program with its libraries to /usr/local/bin
   --file PATH           add a file or directory, at the same path
   --filter TEXT         run only tests whose name holds TEXT
@@ -56,7 +56,13 @@ const KERNELS: &[(&str, &str)] =
     &[("6.12", "bookworm-backports"), ("6.1", "bookworm"), ("5.10", "bullseye")];
 
 /// What runs when nothing is asked for.
-const SUITE: &[&str] = &["hako-tests:vm", "hako-cgroup", "hako-runtime"];
+const SUITE: &[&str] = &[
+    "hako-tests:cgroup2",
+    "hako-tests:apparmor",
+    "hako-tests:oci_runtime",
+    "hako-cgroup",
+    "hako-runtime",
+];
 
 /// What the guest gets where this host has it: peers, and tools that busybox has not or has only in part.
 const TOOLS: &[&str] = &[
@@ -88,7 +94,7 @@ enum Wanted {
 struct Options {
     wanted: Vec<Wanted>,
     shell: bool,
-    runtime: Option<PathBuf>,
+    runtime: Option<String>,
     programs: Vec<PathBuf>,
     files: Vec<PathBuf>,
     filters: Vec<String>,
@@ -146,7 +152,7 @@ impl Options {
                 "--require" => options.require = true,
                 "--test" => options.wanted.push(Wanted::Test(value()?)),
                 "--cmd" => options.wanted.push(Wanted::Command(value()?)),
-                "--runtime" => options.runtime = Some(value()?.into()),
+                "--runtime" => options.runtime = Some(value()?),
                 "--bin" => options.programs.push(value()?.into()),
                 "--file" => options.files.push(value()?.into()),
                 "--filter" => options.filters.push(value()?),
@@ -265,13 +271,18 @@ fn boot_and_test(options: &Options) -> Result<bool> {
 
 /// Turns what was asked for into jobs, and adds the programs they need.
 fn add_tests(tree: &mut Tree, workspace: &Path, options: &Options) -> Result<Vec<Job>> {
-    let runtime = match &options.runtime {
-        Some(path) => path.clone(),
-        None => programs::runtime(workspace)?,
-    };
-    guest::add_program(tree, Path::new("/usr/local/bin/hako-runc"), &runtime)?;
-
     let mut exports = "export HAKO_RUNC_BIN=/usr/local/bin/hako-runc HAKO_TEST_JOBS=2\n".to_owned();
+    let built = match options.runtime.as_deref() {
+        Some(name) if !name.contains('/') => {
+            exports.push_str(&format!("export HAKO_TEST_RUNTIME={}\n", quote(name)));
+            None
+        }
+        Some(path) => Some(path.into()),
+        None => Some(programs::runtime(workspace)?),
+    };
+    if let Some(runtime) = built {
+        guest::add_program(tree, Path::new("/usr/local/bin/hako-runc"), &runtime)?;
+    }
     for (name, value) in &options.environment {
         exports.push_str(&format!("export {name}={}\n", quote(value)));
     }
