@@ -1,4 +1,4 @@
-//! Signals: numbers and names, masks, signalfd, sending by pidfd.
+//! Signals: numbers and names, masks, signalfd. (Sending them: [`crate::process`].)
 //!
 //! Real-time signals are counted as in Docker and glibc: `RTMIN` is 34, whatever libc this is.
 
@@ -6,6 +6,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::{Errno, Result};
+
+pub use libc::{
+    SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP,
+    SIGTTIN, SIGTTOU, SIGURG, SIGUSR1, SIGUSR2, SIGWINCH,
+};
 
 /// First real-time signal that programs may use.
 pub const RTMIN: i32 = 34;
@@ -191,26 +196,8 @@ impl AsFd for SignalFd {
     }
 }
 
-/// Sends `signal` to the process that `pidfd` holds; no other process can be hit.
-pub fn send_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
-    // SAFETY: plain numbers, a null siginfo, and no flags.
-    let r = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    match r {
-        0 => Ok(()),
-        _ => Err(Errno::of(&std::io::Error::last_os_error())),
-    }
-}
-
-/// Sends `signal` to process `pid`, which must be a child that was not reaped yet, or the number
-/// may be another's by now.
+/// Sends `signal` to the process `pid`, or whoever has that number by now: [`crate::process`] has
+/// the sure way.
 pub fn send(pid: i32, signal: i32) -> Result<()> {
     // SAFETY: plain numbers.
     match unsafe { libc::kill(pid, signal) } {

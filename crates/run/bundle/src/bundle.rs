@@ -1,6 +1,7 @@
 //! The decision itself: image, options and facts become a [`Spec`].
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use hako_oci::image::ContainerConfig;
 use hako_oci::runtime::{
@@ -11,8 +12,10 @@ use hako_sys::signal;
 
 use crate::capability;
 use crate::defaults::{self, device_rule};
+use crate::device::{self, DeviceError, HostDevice};
 use crate::env;
-use crate::facts::Facts;
+use crate::facts::{Facts, Machine};
+use crate::files;
 use crate::limits::{self, LimitError};
 use crate::mounts;
 use crate::options::{
@@ -41,6 +44,8 @@ pub struct Bundle {
     pub stop_signal: i32,
     /// How long `stop` waits; -1 for ever.
     pub stop_timeout_seconds: i64,
+    /// Names and contents of what must stand in [`Facts::files_dir`].
+    pub files: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// Options that cannot be had together, or not with this image or machine. Texts are Docker's.
@@ -116,17 +121,75 @@ pub enum Error {
     /// A namespace that the user namespace would not own.
     #[error("cannot share the host's {0} namespace when user namespaces are enabled")]
     HostWithUserns(&'static str),
+    /// A device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A seccomp profile.
     #[error("seccomp profile: {0}")]
     Seccomp(String),
 }
 
-/// Makes a container's config.json of an image's configuration, the user's options, and the facts
-/// around it.
+/// Looks up the devices that `options` ask for, and [`decide`]s.
 pub fn bundle(
     options: &RunOptions,
     image: &ContainerConfig,
     facts: &Facts<'_>,
+) -> Result<Bundle, Error> {
+    decide(options, image, facts, &device::gather(options)?)
+}
+
+/// Checks what can be checked before there is a container: everything but its users, its devices
+/// and the containers whose namespaces it joins.
+pub fn check(
+    options: &RunOptions,
+    image: &ContainerConfig,
+    machine: &Machine,
+) -> Result<(), Error> {
+    let none = BTreeMap::new();
+    let containers =
+        joined_containers(options).into_iter().map(|word| (word.to_owned(), 0)).collect();
+    let facts = Facts {
+        id: "",
+        passwd: b"",
+        group: b"",
+        files_dir: Path::new("/"),
+        volumes: &none,
+        containers: &containers,
+        machine,
+    };
+    // Names are the image's business, numbers are not.
+    let word = options.user.as_deref().unwrap_or(&image.user);
+    match user::resolve(word, &options.group_add, b"", b"") {
+        Ok(_) | Err(UserError::UnknownUser(_) | UserError::UnknownGroup(_)) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let nobody = RunOptions { user: Some("0".into()), group_add: Vec::new(), ..options.clone() };
+    decide(&nobody, image, &facts, &[]).map(drop)
+}
+
+/// The containers whose namespaces `options` join, by the words of the user.
+pub fn joined_containers(options: &RunOptions) -> Vec<&str> {
+    let mut words: Vec<&str> = Vec::new();
+    if let NetworkMode::Container(word) = &options.network {
+        words.push(word);
+    }
+    for mode in [&options.pid, &options.uts] {
+        if let NamespaceMode::Container(word) = mode {
+            words.push(word);
+        }
+    }
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
+/// Makes a container's config.json of an image's configuration, the user's options, the facts
+/// around it, and the devices that [`device::gather`] found.
+pub fn decide(
+    options: &RunOptions,
+    image: &ContainerConfig,
+    facts: &Facts<'_>,
+    devices: &[HostDevice],
 ) -> Result<Bundle, Error> {
     check_namespaces(options)?;
     let args = args(options, image)?;
@@ -165,9 +228,9 @@ pub fn bundle(
         namespaces: namespaces(options, facts)?,
         uid_mappings: id_mappings(&options.userns),
         gid_mappings: id_mappings(&options.userns),
-        devices: facts.devices.iter().map(|d| d.device.clone()).collect(),
+        devices: devices.iter().map(|d| d.device.clone()).collect(),
         cgroups_path: Some(format!("{}/{}", parent.unwrap_or("/hako"), facts.id)),
-        resources: Some(resources(options, facts)?),
+        resources: Some(resources(options, facts, devices)?),
         sysctl: sysctls(options)?,
         seccomp: seccomp(options, &caps, facts)?,
         rootfs_propagation,
@@ -180,7 +243,7 @@ pub fn bundle(
     let process = Process {
         terminal: options.tty,
         cwd: workdir(options, image)?,
-        env: environment(options, image, &hostname, &who.home)?,
+        env: whole_environment(options, image, &hostname, &who.home)?,
         args: init.into_iter().flatten().chain(args.iter().cloned()).collect(),
         user: User { uid: who.uid, gid: who.gid, additional_gids: who.groups, ..User::default() },
         rlimits: options.ulimits.clone(),
@@ -211,6 +274,12 @@ pub fn bundle(
         linux: Some(linux),
         ..Spec::default()
     };
+    let text = |name: &str| match name {
+        "hostname" => files::hostname(&hostname),
+        "hosts" => files::hosts(&options.network, &options.extra_hosts, &facts.machine.hosts),
+        _ => files::resolv_conf(&options.network, &options.dns, &facts.machine.resolv_conf),
+    };
+    let files = files::FILES.iter().map(|(name, _)| (*name, text(name).into_bytes())).collect();
     Ok(Bundle {
         spec,
         args,
@@ -221,11 +290,21 @@ pub fn bundle(
         stop_timeout_seconds: options
             .stop_timeout_seconds
             .unwrap_or(defaults::STOP_TIMEOUT_SECONDS),
+        files,
     })
 }
 
-/// Docker's merge: an entrypoint of the user's takes away the image's command too.
-fn args(options: &RunOptions, image: &ContainerConfig) -> Result<Vec<String>, Error> {
+/// The signal that asks a container to stop.
+pub fn stop_signal(options: &RunOptions, image: &ContainerConfig) -> Result<i32, Error> {
+    match (options.stop_signal, image.stop_signal.as_deref()) {
+        (Some(number), _) => Ok(number),
+        (None, None | Some("")) => Ok(signal::SIGTERM),
+        (None, Some(text)) => signal::parse(text).ok_or_else(|| Error::Signal(text.to_owned())),
+    }
+}
+
+/// What is executed. Docker's merge: an entrypoint of the user's takes away the image's command too.
+pub fn args(options: &RunOptions, image: &ContainerConfig) -> Result<Vec<String>, Error> {
     let of_image = |words: &Option<Vec<String>>| words.clone().unwrap_or_default();
     let (entrypoint, command) = match &options.entrypoint {
         Some(words) => (words.clone(), options.command.clone()),
@@ -278,7 +357,14 @@ fn workdir(options: &RunOptions, image: &ContainerConfig) -> Result<String, Erro
     }
 }
 
-fn environment(
+/// The image's environment with the user's changes, as `inspect` shows it; a container has
+/// Docker's defaults besides.
+pub fn environment(options: &RunOptions, image: &ContainerConfig) -> Vec<String> {
+    let env = env::apply(image.env.iter().map(String::as_str), &options.env);
+    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn whole_environment(
     options: &RunOptions,
     image: &ContainerConfig,
     hostname: &str,
@@ -380,11 +466,15 @@ fn id_mappings(userns: &UsernsMode) -> Vec<IdMapping> {
     }
 }
 
-fn resources(options: &RunOptions, facts: &Facts<'_>) -> Result<Resources, Error> {
+fn resources(
+    options: &RunOptions,
+    facts: &Facts<'_>,
+    given: &[HostDevice],
+) -> Result<Resources, Error> {
     let devices = if options.privileged {
         vec![device_rule(true, "a", -1, -1, "rwm")]
     } else {
-        let given = facts.devices.iter().map(|d| {
+        let given = given.iter().map(|d| {
             let number = |n: Option<i64>| n.unwrap_or(-1);
             let (major, minor) = (number(d.device.major), number(d.device.minor));
             device_rule(true, &d.device.kind, major, minor, &d.access)

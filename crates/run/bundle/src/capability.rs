@@ -1,5 +1,7 @@
 //! Capabilities: their names, Docker's default set, `--cap-add` and `--cap-drop`.
 
+use crate::facts::Machine;
+
 /// A capability that nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown capability: {0:?}")]
@@ -79,6 +81,11 @@ pub fn parse(text: &str) -> Result<String, UnknownCapability> {
     }
     let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
     if NAMES.contains(&&*name) { Ok(name) } else { Err(UnknownCapability(name)) }
+}
+
+/// Every capability that this machine can give.
+pub fn all(machine: &Machine) -> Vec<&'static str> {
+    set(true, &[], &[], machine.capabilities)
 }
 
 /// The set that a container gets. `add` and `drop` hold words that [`parse`] made; `available` is

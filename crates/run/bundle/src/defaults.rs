@@ -7,7 +7,7 @@ use hako_oci::runtime::{DeviceCgroup, Mount};
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Bytes of /dev/shm when nobody says.
-pub(crate) const SHM_BYTES: u64 = 64 << 20;
+pub const SHM_BYTES_DEFAULT: u64 = 64 << 20;
 
 /// Seconds that `stop` waits when nobody says.
 pub(crate) const STOP_TIMEOUT_SECONDS: i64 = 10;

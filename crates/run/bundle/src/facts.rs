@@ -6,7 +6,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::capability;
-use crate::device::HostDevice;
 
 /// Everything around one container that its config.json depends on.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +22,6 @@ pub struct Facts<'a> {
     pub volumes: &'a BTreeMap<String, PathBuf>,
     /// Init processes of the containers whose namespaces are joined, by the word the user wrote.
     pub containers: &'a BTreeMap<String, i32>,
-    /// What [`crate::device::gather`] found.
-    pub devices: &'a [HostDevice],
     /// The machine.
     pub machine: &'a Machine,
 }
@@ -46,6 +43,10 @@ pub struct Machine {
     pub kernel: (u32, u32),
     /// Paths that Docker masks and only some machines have.
     pub masked_paths: Vec<String>,
+    /// Its `/etc/hosts`.
+    pub hosts: String,
+    /// Its `/etc/resolv.conf`.
+    pub resolv_conf: String,
 }
 
 impl Machine {
@@ -84,7 +85,18 @@ impl Machine {
             capabilities: bounding,
             kernel: parse_release(&release),
             masked_paths,
+            hosts: text_or_none("/etc/hosts")?,
+            resolv_conf: text_or_none("/etc/resolv.conf")?,
         })
+    }
+}
+
+/// The text of a file that a machine need not have.
+fn text_or_none(path: &str) -> io::Result<String> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(io::Error::new(e.kind(), format!("{path}: {e}"))),
     }
 }
 

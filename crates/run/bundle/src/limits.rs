@@ -234,6 +234,8 @@ mod tests {
             capabilities: u64::MAX,
             kernel: (6, 18),
             masked_paths: Vec::new(),
+            hosts: String::new(),
+            resolv_conf: String::new(),
         }
     }
 

@@ -79,7 +79,7 @@ fn adapt_defaults(mounts: &mut Vec<Mount>, options: &RunOptions) {
         }
         _ => {
             let bytes = options.shm_bytes.filter(|bytes| *bytes != 0);
-            let size = format!("size={}", bytes.unwrap_or(defaults::SHM_BYTES));
+            let size = format!("size={}", bytes.unwrap_or(defaults::SHM_BYTES_DEFAULT));
             for mount in mounts.iter_mut().filter(|mount| mount.destination == "/dev/shm") {
                 mount.options.push(size.clone());
             }

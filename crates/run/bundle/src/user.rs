@@ -3,6 +3,8 @@
 //! A number is a number, even where an account has that number as its *name*: what the image says
 //! never changes which number the user meant. Numbers are 0 to 2147483647, in plain digits.
 
+use hako_oci::runtime::User;
+
 /// A user or group that cannot be used. Texts are those of Docker and runc.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UserError {
@@ -101,6 +103,12 @@ pub fn resolve(
         home => home,
     };
     Ok(Identity { uid: account.uid, gid, groups, home: home.into() })
+}
+
+/// Who `user` is, as config.json says it.
+pub fn resolve_user(user: &str, passwd: &[u8], group: &[u8]) -> Result<User, UserError> {
+    let who = resolve(user, &[], passwd, group)?;
+    Ok(User { uid: who.uid, gid: who.gid, additional_gids: who.groups, ..User::default() })
 }
 
 fn find_group(word: &str, group: &[u8]) -> Result<u32, UserError> {

@@ -8,10 +8,12 @@
 pub mod client;
 pub mod config;
 pub mod exit;
+pub mod log;
 pub mod protocol;
 pub mod time;
 
-pub use client::Client;
+pub use client::{Client, ClientError};
 pub use config::{Config, LogConfig};
 pub use exit::{Exit, ExitRecord};
+pub use log::LogError;
 pub use protocol::{Event, Failure, Request, Streams};

@@ -11,11 +11,7 @@ use super::{
 
 type Cell<'d> = Cow<'d, Value>;
 
-pub(super) fn render(
-    nodes: &[Node],
-    data: &Value,
-    context: &Context<'_>,
-) -> Result<String, Error> {
+pub(super) fn render(nodes: &[Node], data: &Value, context: &Context<'_>) -> Result<String, Error> {
     let mut state = State {
         out: String::new(),
         root: data,

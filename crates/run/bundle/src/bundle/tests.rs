@@ -44,6 +44,8 @@ impl Case {
             capabilities: u64::MAX,
             kernel: if self.old_kernel { (5, 10) } else { (6, 18) },
             masked_paths: vec!["/sys/devices/system/cpu/cpu0/thermal_throttle".into()],
+            hosts: "10.0.0.9\thost\n".into(),
+            resolv_conf: "nameserver 10.0.0.1\n".into(),
         };
         let facts = Facts {
             id: ID,
@@ -52,10 +54,9 @@ impl Case {
             files_dir: Path::new("/state/c"),
             volumes: &self.volumes,
             containers: &self.containers,
-            devices: &self.devices,
             machine: &machine,
         };
-        bundle(&self.options, &self.image, &facts)
+        decide(&self.options, &self.image, &facts, &self.devices)
     }
 
     fn spec(&self) -> Spec {
@@ -511,6 +512,42 @@ fn the_small_ones() {
     let mut wrong = Case::new(|_| {});
     wrong.image.stop_signal = Some("SIGFOO".into());
     assert_eq!(wrong.error(), "invalid signal: SIGFOO");
+}
+
+#[test]
+fn what_can_be_checked_is_checked_before() {
+    let machine = Machine::probe().unwrap();
+    let check = |change: fn(&mut RunOptions)| {
+        let case = Case::new(change);
+        check(&case.options, &case.image, &machine).map_err(|e| e.to_string())
+    };
+    assert_eq!(check(|_| {}), Ok(()));
+    assert_eq!(check(|o| o.user = Some("somebody:some".into())), Ok(()));
+    assert_eq!(check(|o| o.group_add = strings(&["some"])), Ok(()));
+    assert_eq!(check(|o| o.pid = NamespaceMode::Container("x".into())), Ok(()));
+    assert_eq!(check(|o| o.command.clear()), Err("no command specified".into()));
+    assert!(check(|o| o.user = Some("-1".into())).is_err());
+    assert!(check(|o| o.limits.memory_bytes = Some(1)).is_err());
+}
+
+#[test]
+fn inspect_shows_the_environment_without_defaults() {
+    let mut case = Case::new(|o| o.env = vec![EnvChange::Set("B".into(), "2".into())]);
+    case.image.env = strings(&["A=1"]);
+    assert_eq!(environment(&case.options, &case.image), ["A=1", "B=2"]);
+}
+
+#[test]
+fn files_of_the_container() {
+    let files = Case::new(|_| {}).bundle().unwrap().files;
+    let text = |name: &str| {
+        let (_, bytes) = files.iter().find(|(n, _)| *n == name).unwrap();
+        String::from_utf8(bytes.clone()).unwrap()
+    };
+    assert_eq!(files.len(), 3);
+    assert_eq!(text("hostname"), "0123456789ab\n");
+    assert_eq!(text("resolv.conf"), "nameserver 10.0.0.1\n");
+    assert!(text("hosts").starts_with("127.0.0.1\tlocalhost"));
 }
 
 #[test]
