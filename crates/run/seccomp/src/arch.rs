@@ -225,6 +225,89 @@ static NUMBERS: [[u16; COLUMNS]; CALLS] = {
     numbers
 };
 
+/// Calls that some 32-bit architectures make through `socketcall` or `ipc`, the first argument
+/// being their number there.
+const MULTIPLEXED: [(&str, &[(u8, &str)]); 2] = [
+    (
+        "socketcall",
+        &[
+            (1, "socket"),
+            (2, "bind"),
+            (3, "connect"),
+            (4, "listen"),
+            (5, "accept"),
+            (6, "getsockname"),
+            (7, "getpeername"),
+            (8, "socketpair"),
+            (9, "send"),
+            (10, "recv"),
+            (11, "sendto"),
+            (12, "recvfrom"),
+            (13, "shutdown"),
+            (14, "setsockopt"),
+            (15, "getsockopt"),
+            (16, "sendmsg"),
+            (17, "recvmsg"),
+            (18, "accept4"),
+            (19, "recvmmsg"),
+            (20, "sendmmsg"),
+        ],
+    ),
+    (
+        "ipc",
+        &[
+            (1, "semop"),
+            (2, "semget"),
+            (3, "semctl"),
+            (4, "semtimedop"),
+            (11, "msgsnd"),
+            (12, "msgrcv"),
+            (13, "msgget"),
+            (14, "msgctl"),
+            (21, "shmat"),
+            (22, "shmdt"),
+            (23, "shmget"),
+            (24, "shmctl"),
+        ],
+    ),
+];
+
+/// For each call: the row of [`MULTIPLEXED`] and its number there, the number 0 meaning none.
+static THROUGH: [(u8, u8); CALLS] = {
+    let mut through = [(0, 0); CALLS];
+    let mut row = 0;
+    while row < MULTIPLEXED.len() {
+        let calls = MULTIPLEXED[row].1;
+        let mut i = 0;
+        while i < calls.len() {
+            through[position(calls[i].1)] = (row as u8, calls[i].0);
+            i += 1;
+        }
+        row += 1;
+    }
+    through
+};
+
+const MULTIPLEXERS: [Call; 2] =
+    [Call(position(MULTIPLEXED[0].0) as u16), Call(position(MULTIPLEXED[1].0) as u16)];
+
+/// Where a call stands in the table, at compile time.
+const fn position(name: &str) -> usize {
+    let mut i = 0;
+    while i < CALLS {
+        let (have, want) = (TABLE[i].0.as_bytes(), name.as_bytes());
+        let mut j = 0;
+        while j < have.len() && j < want.len() && have[j] == want[j] {
+            j += 1;
+        }
+        if j == have.len() && j == want.len() {
+            return i;
+        }
+        i += 1;
+    }
+    panic!("not in the table");
+}
+
 impl Call {
     /// Every call.
     pub fn all() -> impl Iterator<Item = Call> {
@@ -245,6 +328,16 @@ impl Call {
         None
     }
 
+    /// The call with this name; fast where it comes soon after `previous`, as in sorted lists.
+    pub(crate) fn find_after(name: &str, previous: Call) -> Option<Call> {
+        let start = usize::from(previous.0) + 1;
+        let end = (start + 4).min(CALLS);
+        (start..end)
+            .map(|i| Call(i as u16))
+            .find(|c| c.bytes() == name.as_bytes())
+            .or_else(|| Call::find(name))
+    }
+
     fn bytes(self) -> &'static [u8] {
         let i = usize::from(self.0);
         &NAMES[usize::from(STARTS[i])..usize::from(STARTS[i + 1])]
@@ -262,6 +355,12 @@ impl Call {
             private @ 0xf000.. => Some(0x000f_0000 + u32::from(private - 0xf000)),
             number => Some(arch.base() + u32::from(number)),
         }
+    }
+
+    /// The call that it is made through on some 32-bit architectures, and its number there.
+    pub(crate) fn through(self) -> Option<(Call, u32)> {
+        let (row, number) = THROUGH[usize::from(self.0)];
+        (number != 0).then(|| (MULTIPLEXERS[usize::from(row)], u32::from(number)))
     }
 
     /// Whether the kernel cuts this argument to 32 bits before anything looks at it.

@@ -203,7 +203,7 @@ impl Row {
             && (arches.is_empty() || arches.contains(&arch))
             && kernel.is_none_or(|k| context.kernel >= k);
         let When { capability, arches, .. } = self.unless;
-        included && !(!capability.is_empty() && context.has(capability)) && !arches.contains(&arch)
+        included && (capability.is_empty() || !context.has(capability)) && !arches.contains(&arch)
     }
 
     fn rule(&self) -> SeccompRule {

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod arch;
+mod cache;
 mod docker;
 mod docker_default;
 mod emit;
@@ -35,6 +36,7 @@ pub use hako_sys::seccomp::Insn;
 
 pub use crate::{
     arch::{Arch, Call},
+    cache::Cache,
     docker::{Context, ProfileError, docker_profile, kernel_version},
     docker_default::docker_default,
     profile::words,

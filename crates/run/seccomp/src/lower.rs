@@ -13,7 +13,7 @@ use hako_sys::seccomp::action;
 
 use crate::{
     arch::{Arch, Call, X32_BIT},
-    profile::{Condition, Op, Profile},
+    profile::{Condition, Op, Profile, Rule},
 };
 
 /// A comparison as the program makes it.
@@ -56,53 +56,6 @@ pub(crate) struct Group {
     pub(crate) ranges: Vec<(u32, Target)>,
 }
 
-/// Calls that some 32-bit architectures make through `socketcall` or `ipc`, the first argument
-/// being their number there.
-const MULTIPLEXED: [(&str, &[(u32, &str)]); 2] = [
-    (
-        "socketcall",
-        &[
-            (1, "socket"),
-            (2, "bind"),
-            (3, "connect"),
-            (4, "listen"),
-            (5, "accept"),
-            (6, "getsockname"),
-            (7, "getpeername"),
-            (8, "socketpair"),
-            (9, "send"),
-            (10, "recv"),
-            (11, "sendto"),
-            (12, "recvfrom"),
-            (13, "shutdown"),
-            (14, "setsockopt"),
-            (15, "getsockopt"),
-            (16, "sendmsg"),
-            (17, "recvmsg"),
-            (18, "accept4"),
-            (19, "recvmmsg"),
-            (20, "sendmmsg"),
-        ],
-    ),
-    (
-        "ipc",
-        &[
-            (1, "semop"),
-            (2, "semget"),
-            (3, "semctl"),
-            (4, "semtimedop"),
-            (11, "msgsnd"),
-            (12, "msgrcv"),
-            (13, "msgget"),
-            (14, "msgctl"),
-            (21, "shmat"),
-            (22, "shmdt"),
-            (23, "shmget"),
-            (24, "shmctl"),
-        ],
-    ),
-];
-
 /// Where `seccomp_data.args` starts.
 const ARGS: u32 = 16;
 /// Arm's private calls; numbers between its ordinary ones and these are free.
@@ -111,36 +64,30 @@ const ARM_PRIVATE: std::ops::Range<u32> = 0x000f_0000..0x000f_0100;
 /// One rule at one number.
 struct Entry {
     number: u32,
-    order: u32,
-    action: u32,
-    /// Range of the profile's conditions.
-    conditions: std::ops::Range<usize>,
-    call: Call,
-    /// The first argument that a multiplexed call needs, and the call it is made through.
-    through: Option<(u32, Call)>,
+    /// Index of the rule.
+    rule: u32,
+    /// Whether the number is that of the call which the rule's call is made through.
+    through: bool,
 }
 
 /// Lowers a profile for all of its architectures.
 pub(crate) fn lower(profile: &Profile<'_>) -> (Vec<Group>, Vec<Block>) {
-    let mut blocks: Vec<Block> = Vec::new();
+    let mut lowering = Lowering {
+        profile,
+        blocks: Vec::new(),
+        entries: Vec::with_capacity(profile.rules.len() + 32),
+    };
     let mut groups: Vec<Group> = Vec::new();
-    let through: Vec<_> = MULTIPLEXED
-        .iter()
-        .filter_map(|(by, calls)| {
-            let calls = calls.iter().filter_map(|(k, name)| Some((Call::find(name)?, *k)));
-            Some((Call::find(by)?, calls.collect::<Vec<_>>()))
-        })
-        .collect();
     for &arch in &profile.arches {
         if arch == Arch::X32 && profile.arches.contains(&Arch::X86_64) {
             continue; // One value of `seccomp_data.arch`: done with x86_64.
         }
-        let mut ranges = Vec::new();
+        let mut ranges = Vec::with_capacity(256);
         if arch.audit() == Arch::X86_64.audit() {
             let not_asked_for = Target::Return(action::KILL_PROCESS);
             for (arch, start) in [(Arch::X86_64, 0), (Arch::X32, X32_BIT)] {
                 if profile.arches.contains(&arch) {
-                    arch_ranges(profile, arch, &through, &mut blocks, &mut ranges);
+                    lowering.ranges(arch, &mut ranges);
                 } else {
                     push(&mut ranges, start, not_asked_for);
                 }
@@ -148,11 +95,18 @@ pub(crate) fn lower(profile: &Profile<'_>) -> (Vec<Group>, Vec<Block>) {
             // -1 is not an x32 call: it is what a tracer sets to skip a call.
             push(&mut ranges, u32::MAX, Target::Return(profile.newer()));
         } else {
-            arch_ranges(profile, arch, &through, &mut blocks, &mut ranges);
+            lowering.ranges(arch, &mut ranges);
         }
         groups.push(Group { audit: arch.audit(), ranges });
     }
-    (groups, blocks)
+    (groups, lowering.blocks)
+}
+
+struct Lowering<'a> {
+    profile: &'a Profile<'a>,
+    blocks: Vec<Block>,
+    /// Of the architecture at hand.
+    entries: Vec<Entry>,
 }
 
 /// Appends a range; equal neighbours become one.
@@ -165,104 +119,101 @@ fn push(ranges: &mut Vec<(u32, Target)>, start: u32, target: Target) {
     }
 }
 
-fn arch_ranges(
-    profile: &Profile<'_>,
-    arch: Arch,
-    through: &[(Call, Vec<(Call, u32)>)],
-    blocks: &mut Vec<Block>,
-    ranges: &mut Vec<(u32, Target)>,
-) {
-    let mut entries = Vec::with_capacity(profile.rules.len() + 32);
-    for (order, rule) in profile.rules.iter().enumerate() {
-        let entry = |number, through| Entry {
-            number,
-            order: order as u32,
-            action: rule.action,
-            conditions: rule.conditions.clone(),
-            call: rule.call,
-            through,
+impl Lowering<'_> {
+    fn ranges(&mut self, arch: Arch, ranges: &mut Vec<(u32, Target)>) {
+        let profile = self.profile;
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.clear();
+        for (i, rule) in profile.rules.iter().enumerate() {
+            let entry = |number, through| Entry { number, rule: i as u32, through };
+            if let Some(number) = rule.call.number(arch) {
+                entries.push(entry(number, false));
+            }
+            // The arguments of a call made through another are behind a pointer, where no filter
+            // can look: a rule that forbids covers them all, one that allows covers none.
+            let covers = || {
+                rule.conditions.is_empty() || stricter(profile.default, rule.action) == rule.action
+            };
+            if let Some((by, _)) = rule.call.through()
+                && let Some(number) = by.number(arch)
+                && covers()
+            {
+                entries.push(entry(number, true));
+            }
+        }
+        entries.sort_unstable_by_key(|e| (u64::from(e.number) << 32) | u64::from(e.rule));
+
+        // What numbers get that no rule names; it changes at `edges` only.
+        let named = profile.named.iter().filter_map(|c| c.number(arch));
+        let private = |n: u32| arch == Arch::Arm && ARM_PRIVATE.contains(&n);
+        let last = named.filter(|&n| !private(n)).max();
+        let background = |n: u32| match last {
+            Some(last) if n > last && !private(n) => Target::Return(profile.newer()),
+            _ => Target::Return(profile.default),
         };
-        if let Some(number) = rule.call.number(arch) {
-            entries.push(entry(number, None));
+        let edges = [last.map_or(0, |l| l + 1), ARM_PRIVATE.start, ARM_PRIVATE.end];
+        let fill = |ranges: &mut Vec<_>, from: u32, to: u32| {
+            push(ranges, from, background(from));
+            for edge in edges.into_iter().filter(|&e| from < e && e < to) {
+                push(ranges, edge, background(edge));
+            }
+        };
+
+        // Numbers below the base are no calls.
+        let mut at = if ranges.is_empty() { 0 } else { arch.base() };
+        for same in entries.chunk_by(|a, b| a.number == b.number) {
+            let number = same[0].number;
+            if at < number {
+                fill(ranges, at, number);
+            }
+            push(ranges, number, self.target(arch, same));
+            at = number + 1;
         }
-        for (by, calls) in through {
-            let Some(number) = by.number(arch) else { continue };
-            let Some(&(_, k)) = calls.iter().find(|c| c.0 == rule.call) else { continue };
-            if rule.conditions.is_empty() {
-                entries.push(entry(number, Some((k, *by))));
-            } else if stricter(profile.default, rule.action) == rule.action {
-                // The arguments are behind a pointer, where no filter can look: a rule that
-                // forbids covers them all, one that allows covers none.
-                entries.push(Entry { conditions: 0..0, ..entry(number, Some((k, *by))) });
+        fill(ranges, at, u32::MAX);
+        self.entries = entries;
+    }
+
+    /// What all rules of one number come to.
+    fn target(&mut self, arch: Arch, entries: &[Entry]) -> Target {
+        let rule = |e: &Entry| &self.profile.rules[e.rule as usize];
+        let unconditional = |e: &&Entry| !e.through && rule(e).conditions.is_empty();
+        if let Some(e) = entries.iter().find(unconditional) {
+            return Target::Return(rule(e).action);
+        }
+        let mut block = Block::new();
+        'rules: for e in entries {
+            let Rule { call, action, ref conditions } = *rule(e);
+            let mut tests = Vec::with_capacity(conditions.len() + 1);
+            let own = &self.profile.conditions[conditions.clone()];
+            let selected = call.through().map(|(by, k)| {
+                (by, Condition { argument: 0, op: Op::Eq, value: u64::from(k), masked: 0 })
+            });
+            let (selected, own) = if e.through { (selected, &[][..]) } else { (None, own) };
+            for (call, condition) in selected.into_iter().chain(own.iter().map(|&c| (call, c))) {
+                match test(arch, call, condition) {
+                    Folded::Always => {}
+                    Folded::Never => continue 'rules,
+                    Folded::Test(t) => tests.push(t),
+                }
+            }
+            let always = tests.is_empty();
+            block.push((tests, action));
+            if always {
+                break; // What follows is never reached.
             }
         }
-    }
-    entries.sort_unstable_by_key(|e| (e.number, e.order));
-
-    // What numbers get that no rule names; it changes at `edges` only.
-    let named = profile.named.iter().filter_map(|c| c.number(arch));
-    let private = |n: u32| arch == Arch::Arm && ARM_PRIVATE.contains(&n);
-    let last = named.filter(|&n| !private(n)).max();
-    let background = |n: u32| match last {
-        Some(last) if n > last && !private(n) => Target::Return(profile.newer()),
-        _ => Target::Return(profile.default),
-    };
-    let edges = [last.map_or(0, |l| l + 1), ARM_PRIVATE.start, ARM_PRIVATE.end];
-    let fill = |ranges: &mut Vec<_>, from: u32, to: u32| {
-        push(ranges, from, background(from));
-        for edge in edges.into_iter().filter(|&e| from < e && e < to) {
-            push(ranges, edge, background(edge));
+        match block.first() {
+            // No rule can ever hold.
+            None => return Target::Return(self.profile.default),
+            Some((tests, action)) if tests.is_empty() => return Target::Return(*action),
+            Some(_) => {}
         }
-    };
-
-    // Numbers below the base are no calls.
-    let mut at = if ranges.is_empty() { 0 } else { arch.base() };
-    for same in entries.chunk_by(|a, b| a.number == b.number) {
-        let number = same[0].number;
-        if at < number {
-            fill(ranges, at, number);
-        }
-        push(ranges, number, target(profile, arch, same, blocks));
-        at = number + 1;
-    }
-    fill(ranges, at, u32::MAX);
-}
-
-fn target(profile: &Profile<'_>, arch: Arch, entries: &[Entry], blocks: &mut Vec<Block>) -> Target {
-    if let Some(e) = entries.iter().find(|e| e.conditions.is_empty() && e.through.is_none()) {
-        return Target::Return(e.action);
-    }
-    let mut block = Block::new();
-    'rules: for e in entries {
-        let mut tests = Vec::with_capacity(e.conditions.len() + 1);
-        let selected = e.through.map(|(k, by)| {
-            (by, Condition { argument: 0, op: Op::Eq, value: u64::from(k), masked: 0 })
+        let index = self.blocks.iter().position(|b| *b == block).unwrap_or_else(|| {
+            self.blocks.push(block);
+            self.blocks.len() - 1
         });
-        let own = profile.conditions[e.conditions.clone()].iter().map(|&c| (e.call, c));
-        for (call, condition) in selected.into_iter().chain(own) {
-            match test(arch, call, condition) {
-                Folded::Always => {}
-                Folded::Never => continue 'rules,
-                Folded::Test(t) => tests.push(t),
-            }
-        }
-        let always = tests.is_empty();
-        block.push((tests, e.action));
-        if always {
-            break; // What follows is never reached.
-        }
+        Target::Block(index)
     }
-    // Rules at the end that say the default again cannot be there; an empty block can.
-    match block.first() {
-        None => return Target::Return(profile.default),
-        Some((tests, action)) if tests.is_empty() => return Target::Return(*action),
-        Some(_) => {}
-    }
-    let index = blocks.iter().position(|b| *b == block).unwrap_or_else(|| {
-        blocks.push(block);
-        blocks.len() - 1
-    });
-    Target::Block(index)
 }
 
 enum Folded {

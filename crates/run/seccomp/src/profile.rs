@@ -221,7 +221,11 @@ impl<'a> Profile<'a> {
             if name.is_empty() {
                 return Err(Error::Empty(at(&format!("names[{j}]"))));
             }
-            let Some(call) = Call::find(name) else {
+            let found = match self.named.last() {
+                Some(&previous) => Call::find_after(name, previous),
+                None => Call::find(name),
+            };
+            let Some(call) = found else {
                 if !self.unknown.contains(&name.as_str()) {
                     self.unknown.push(name);
                 }
