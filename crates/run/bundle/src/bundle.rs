@@ -8,6 +8,7 @@ use hako_oci::runtime::{
     Capabilities, IdMapping, Linux, Namespace, Process, Resources, Root, Seccomp, Spec, User,
     VERSION,
 };
+use hako_seccomp::{Arch, Context, ProfileError, docker_default, docker_profile};
 use hako_sys::signal;
 
 use crate::capability;
@@ -125,8 +126,11 @@ pub enum Error {
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// A seccomp profile.
-    #[error("seccomp profile: {0}")]
-    Seccomp(String),
+    #[error(transparent)]
+    Seccomp(#[from] ProfileError),
+    /// A machine without seccomp.
+    #[error("seccomp is not supported on this architecture; use --security-opt seccomp=unconfined")]
+    SeccompArch,
 }
 
 /// Looks up the devices that `options` ask for, and [`decide`]s.
@@ -503,13 +507,27 @@ fn sysctls(options: &RunOptions) -> Result<BTreeMap<String, String>, Error> {
 
 fn seccomp(
     options: &RunOptions,
-    _caps: &[&str],
-    _facts: &Facts<'_>,
+    caps: &[&str],
+    facts: &Facts<'_>,
 ) -> Result<Option<Seccomp>, Error> {
-    match &options.security.seccomp {
-        SeccompChoice::Unconfined => Ok(None),
-        SeccompChoice::Default => Ok(None),
-        SeccompChoice::Profile(_) => Err(Error::Seccomp("not read yet".into())),
+    let choice = &options.security.seccomp;
+    let none = match choice {
+        SeccompChoice::Unconfined => true,
+        SeccompChoice::Default => options.privileged,
+        SeccompChoice::Profile(_) => false,
+    };
+    if none {
+        return Ok(None);
+    }
+    let capabilities: Vec<String> = caps.iter().map(|cap| (*cap).to_owned()).collect();
+    let context = Context {
+        capabilities: &capabilities,
+        arch: Arch::native().ok_or(Error::SeccompArch)?,
+        kernel: facts.machine.kernel,
+    };
+    match choice {
+        SeccompChoice::Profile(text) => Ok(Some(docker_profile(text.as_bytes(), &context)?)),
+        _ => Ok(Some(docker_default(&context))),
     }
 }
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use hako_oci::runtime::{Device, Mount};
+use hako_oci::runtime::{Device, Mount, SeccompRule};
 
 use super::*;
 use crate::Machine;
@@ -512,6 +512,35 @@ fn the_small_ones() {
     let mut wrong = Case::new(|_| {});
     wrong.image.stop_signal = Some("SIGFOO".into());
     assert_eq!(wrong.error(), "invalid signal: SIGFOO");
+}
+
+#[test]
+fn seccomp_is_dockers_unless_told_otherwise() {
+    let seccomp = |change: fn(&mut RunOptions)| Case::new(change).linux().seccomp;
+    let allows = |profile: &Option<Seccomp>, name: &str| {
+        let allow = |r: &&SeccompRule| r.action == "SCMP_ACT_ALLOW" && r.args.is_empty();
+        let mut rules = profile.as_ref().unwrap().syscalls.iter().filter(allow);
+        rules.any(|rule| rule.names.iter().any(|n| n == name))
+    };
+    let default = seccomp(|_| {});
+    assert!(allows(&default, "read") && !allows(&default, "reboot") && !allows(&default, "mount"));
+    // The profile follows the capabilities.
+    let admin = seccomp(|o| o.cap_add = strings(&["CAP_SYS_ADMIN", "CAP_SYS_BOOT"]));
+    assert!(allows(&admin, "mount") && allows(&admin, "reboot"));
+    let none = |o: &mut RunOptions| o.security.seccomp = SeccompChoice::Unconfined;
+    assert_eq!(seccomp(none), None);
+    let own = seccomp(|o| {
+        o.security.set_seccomp_profile(
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"name":"kill","action":"SCMP_ACT_ERRNO"}]}"#
+                .into(),
+        );
+        o.privileged = true;
+    });
+    let own = own.unwrap();
+    assert_eq!(own.default_action, "SCMP_ACT_ALLOW");
+    assert_eq!((&*own.syscalls[0].action, &*own.syscalls[0].names[0]), ("SCMP_ACT_ERRNO", "kill"));
+    let broken = Case::new(|o| o.security.set_seccomp_profile("{".into()));
+    assert!(broken.error().starts_with("decode the seccomp profile"));
 }
 
 #[test]
