@@ -1,3 +1,37 @@
 //! Layers: decompression, verification, application to a directory.
+//!
+//! A layer is a tar, usually compressed: the changes from the layers below it. [`apply`] reads one
+//! in a single pass that decompresses it, computes the digest of the blob and the diff ID of the
+//! tar, and puts its files beneath a [`Root`](hako_root::Root). Whoever made the layer is not
+//! trusted; what the tree may come to hold, and what it may not, is told in [`mod@apply`].
+//!
+//! ```no_run
+//! use hako_layer::{ApplyOptions, Onto, apply};
+//! use hako_root::Root;
+//!
+//! let blob = std::fs::File::open("layer.tar.gz")?;
+//! let dest = Root::open("rootfs".as_ref())?;
+//! let options = ApplyOptions { onto: Onto::Base, ..ApplyOptions::default() };
+//! let applied = apply(blob, &dest, &options)?;
+//! println!("{} ({} bytes)", applied.diff_id, applied.size_bytes);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
+
+pub mod apply;
+mod attributes;
+mod compression;
+mod error;
+mod name;
+mod settle;
+mod stream;
+mod tree;
+
+pub use crate::{
+    apply::{Applied, ApplyOptions, Devices, Limits, Omitted, Onto, apply},
+    compression::{Compression, decompress},
+    error::{Error, Result},
+    settle::{copy_attributes, settle},
+    stream::{Digests, digest},
+};
