@@ -278,19 +278,13 @@ impl<'a> Applier<'a> {
 
     /// Hides a name, or all names, of the layers below in a directory.
     fn hide(&mut self, dir: &Plain, name: Option<&[u8]>) -> Result<()> {
-        let found = match self.options.onto {
-            Onto::Base => return Ok(()),
-            Onto::Directory => Some(self.tree.parent(dir)?),
-            // Where there is no such directory, there is nothing to hide.
-            Onto::Overlay => self.tree.existing_parent(dir)?,
-        };
-        match found {
-            None => Ok(()),
-            Some(Found::Below) => {
+        // Docker makes the directory, even if nothing is to be hidden in it.
+        match self.tree.parent(dir)? {
+            Found::Below => {
                 self.below = true;
                 Ok(())
             }
-            Some(Found::Parent(dir)) => match name {
+            Found::Parent(dir) => match name {
                 None => self.tree.hide_content(&dir),
                 Some(name) => {
                     let path = dir.path.join(name);

@@ -200,6 +200,7 @@ fn whiteouts_in_a_directory() {
     check(Onto::Directory, &["f .wh.a", "f .wh.a"], &["w a"]);
     check(Onto::Directory, &["c a 0:0"], &["w a"]);
     check(Onto::Base, &["f .wh.a", "d b", "f b/.wh..wh..opq", "c c 0:0"], &["d b"]);
+    check(Onto::Base, &["f a/b/.wh.c"], &["d a", "d a/b"]);
     check(Onto::Base, &["f .wh..wh.plnk", "f .wh..wh.aufs", "f a x"], &["f a x"]);
 }
 
@@ -243,7 +244,7 @@ fn what_is_below_is_found() {
     check_stack(&[&usr, &["f lib/.wh..wh..opq"]], &["l lib usr/lib", "d usr", "d700 usr/lib"]);
     check_stack(
         &[&usr, &["f nothing/.wh.a", "f nothing/.wh..wh..opq"]],
-        &["l lib usr/lib", "d usr", "d700 usr/lib", "f usr/lib/a 1"],
+        &["l lib usr/lib", "d nothing", "d usr", "d700 usr/lib", "f usr/lib/a 1"],
     );
     check_stack(&[&["f a 1"], &["h b a", "f .wh.a"]], &["f b 1"]);
     // A directory below gives its looks to one that is only implied, unless it is hidden.
