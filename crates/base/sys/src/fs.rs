@@ -237,6 +237,19 @@ pub struct StatFs {
     pub bytes_available: u64,
 }
 
+impl StatFs {
+    fn from_rustix(s: &sys::StatFs) -> StatFs {
+        // The widths of these fields differ between architectures.
+        #[allow(clippy::unnecessary_cast)]
+        let (magic, block) = (s.f_type as u64, s.f_bsize as u64);
+        StatFs {
+            magic,
+            bytes: block.saturating_mul(s.f_blocks),
+            bytes_available: block.saturating_mul(s.f_bavail),
+        }
+    }
+}
+
 /// The current directory, for paths that the user of this process typed.
 pub fn cwd() -> BorrowedFd<'static> {
     sys::CWD
@@ -307,17 +320,14 @@ pub fn fstat(fd: BorrowedFd<'_>) -> Result<Stat> {
     Ok(Stat::from_rustix(&sys::fstat(fd)?))
 }
 
+/// statfs(2).
+pub fn statfs(path: &CStr) -> Result<StatFs> {
+    Ok(StatFs::from_rustix(&sys::statfs(path)?))
+}
+
 /// fstatfs(2); works on `O_PATH` descriptors.
 pub fn fstatfs(fd: BorrowedFd<'_>) -> Result<StatFs> {
-    let s = sys::fstatfs(fd)?;
-    // The widths of these fields differ between architectures.
-    #[allow(clippy::unnecessary_cast)]
-    let (magic, block) = (s.f_type as u64, s.f_bsize as u64);
-    Ok(StatFs {
-        magic,
-        bytes: block.saturating_mul(s.f_blocks),
-        bytes_available: block.saturating_mul(s.f_bavail),
-    })
+    Ok(StatFs::from_rustix(&sys::fstatfs(fd)?))
 }
 
 /// mkdirat(2).

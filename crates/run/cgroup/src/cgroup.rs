@@ -196,49 +196,70 @@ fn write_all(directories: &[Directory], writes: &[Write]) -> Result<()> {
     let mut open: Vec<&Write> = writes.iter().collect();
     loop {
         let mut refused = Vec::new();
-        for write in &open {
-            match write_one(&directories[write.directory].path, write) {
-                Err(Error::Write { source: Errno::EINVAL, .. }) if open.len() > 1 => {
-                    refused.push(*write);
+        let mut first = None;
+        for same in open.chunk_by(|a, b| a.directory == b.directory && a.file == b.file) {
+            let mut file = Target::new(&directories[same[0].directory].path, same[0]);
+            for &write in same {
+                match file.write(write) {
+                    Err(Error::Write { source: Errno::EINVAL, .. }) if first.is_some() => {
+                        refused.push(write);
+                    }
+                    Err(e @ Error::Write { source: Errno::EINVAL, .. }) => {
+                        refused.push(write);
+                        first = Some(e);
+                    }
+                    other => other?,
                 }
-                other => other?,
             }
         }
-        if refused.is_empty() {
-            return Ok(());
+        match first {
+            None => return Ok(()),
+            // No progress.
+            Some(e) if refused.len() == open.len() => return Err(e),
+            Some(_) => open = refused,
         }
-        if refused.len() == open.len() {
-            // No progress: the first one's error is the error.
-            return write_one(&directories[refused[0].directory].path, refused[0]);
-        }
-        open = refused;
     }
 }
 
-fn write_one(directory: &Path, write: &Write) -> Result<()> {
-    let path = directory.join(&*write.file);
-    let source = match (sys::write(&path, &write.value), &write.otherwise) {
-        (Ok(()), _) => return Ok(()),
-        (Err(Errno::ENOENT), Some((file, value))) => {
-            return write_one(
-                directory,
-                &Write {
+/// A file that several values in a row go to: rules of devices, rates of disks.
+struct Target<'a> {
+    directory: &'a Path,
+    path: PathBuf,
+    /// Opened for the first value; the outcome holds for the others.
+    file: std::result::Result<fs::File, Errno>,
+}
+
+impl<'a> Target<'a> {
+    fn new(directory: &'a Path, write: &Write) -> Target<'a> {
+        let path = directory.join(&*write.file);
+        Target { directory, file: sys::open(&path), path }
+    }
+
+    fn write(&mut self, write: &Write) -> Result<()> {
+        let source = match (&mut self.file, &write.otherwise) {
+            (Err(Errno::ENOENT), Some((file, value))) => {
+                let other = Write {
                     file: file.clone(),
                     value: value.clone(),
                     otherwise: None,
                     ..write.clone()
-                },
-            );
-        }
-        (Err(Errno::ENOENT), None) if write.optional => return Ok(()),
-        (Err(e), _) => e,
-    };
-    Err(Error::Write {
-        path,
-        value: write.value.clone(),
-        field: write.field.clone().into_owned(),
-        source,
-    })
+                };
+                return Target::new(self.directory, &other).write(&other);
+            }
+            (Err(Errno::ENOENT), None) if write.optional => return Ok(()),
+            (Err(e), _) => *e,
+            (Ok(file), _) => match sys::write_to(file, &write.value) {
+                Ok(()) => return Ok(()),
+                Err(e) => e,
+            },
+        };
+        Err(Error::Write {
+            path: self.path.clone(),
+            value: write.value.clone(),
+            field: write.field.clone().into_owned(),
+            source,
+        })
+    }
 }
 
 fn check_usage(directories: &[Directory], limit: u64) -> Result<()> {

@@ -1,11 +1,14 @@
 //! What this machine mounts: cgroup v1, v2, or both (hybrid), and where the calling process is.
 
 use std::{
-    fs, io,
+    ffi::CString,
+    os::unix::ffi::OsStrExt,
     path::{Component, Path, PathBuf},
 };
 
-use crate::{Error, Result, sys::errno};
+use hako_sys::fs;
+
+use crate::{Result, sys};
 
 /// A controller, whichever version it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -209,37 +212,70 @@ pub struct Host {
 }
 
 const ROOT: &str = "/sys/fs/cgroup";
+// linux/magic.h.
+const CGROUP_MAGIC: u64 = 0x0027_e0eb;
+const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
 impl Host {
     /// Looks at the mounts of the calling process.
     ///
-    /// Reads two files where only v2 is mounted, and three where v1 is.
+    /// Where v2 is mounted alone, or everything is where everyone mounts it, this reads two small
+    /// files; only otherwise is it `/proc/self/mountinfo`, which can be long.
     pub fn detect() -> Result<Host> {
-        let read = |path: &Path| {
-            fs::read_to_string(path)
-                .map_err(|e| Error::Read { path: path.to_owned(), source: errno(&e) })
+        let own = sys::read(Path::new("/proc/self/cgroup"))?;
+        if own.lines().all(|l| l.starts_with("0:"))
+            && let Some(names) = sys::read_optional(&Path::new(ROOT).join("cgroup.controllers"))?
+        {
+            return Ok(Host::unified_only(&own, &names));
+        }
+        let mut host = match Host::conventional(&own) {
+            Some(host) => host,
+            None => Host::parse(&sys::read(Path::new("/proc/self/mountinfo"))?, &own),
         };
-        let own = read(Path::new("/proc/self/cgroup"))?;
-        // Only cgroup v2 has this file; where it is mounted here, there is no v1 beside it.
-        match fs::read_to_string(Path::new(ROOT).join("cgroup.controllers")) {
-            Ok(controllers) => Ok(Host::unified_only(&own, &controllers)),
-            Err(_) => {
-                let mut host = Host::parse(&read(Path::new("/proc/self/mountinfo"))?, &own);
-                if let Some(v2) = &mut host.v2 {
-                    let path = v2.mount.join("cgroup.controllers");
-                    v2.controllers = match fs::read_to_string(&path) {
-                        Ok(names) => Controllers::named(&names, ' ', Controller::v2_name),
-                        // The mount is hidden beneath another one.
-                        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                            host.v2 = None;
-                            return Ok(host);
-                        }
-                        Err(e) => return Err(Error::Read { path, source: errno(&e) }),
-                    };
-                }
-                Ok(host)
+        if let Some(v2) = &mut host.v2 {
+            match sys::read_optional(&v2.mount.join("cgroup.controllers"))? {
+                Some(names) => v2.controllers = Controllers::of_v2(&names),
+                // The mount is hidden beneath another one.
+                None => host.v2 = None,
             }
         }
+        Ok(host)
+    }
+
+    /// The host where every hierarchy of `/proc/self/cgroup` is mounted, whole, at its usual place.
+    fn conventional(own: &str) -> Option<Host> {
+        let mut host = Host::default();
+        for line in own.lines() {
+            let (_, rest) = line.split_once(':')?;
+            let (list, path) = rest.split_once(':')?;
+            let (directory, magic) = match list.strip_prefix("name=") {
+                None if list.is_empty() => ("unified", CGROUP2_MAGIC),
+                None => (list, CGROUP_MAGIC),
+                Some(name) => (name, CGROUP_MAGIC),
+            };
+            let mount = Path::new(ROOT).join(directory);
+            let name = CString::new(mount.as_os_str().as_bytes()).ok()?;
+            if fs::statfs(&name).ok()?.magic != magic {
+                return None;
+            }
+            let own = beneath(&mount, "/", path);
+            // Of a mount that shows only a part of the tree this may be another directory; then
+            // the caller's own is not to be found here.
+            if own != mount && !own.is_dir() {
+                return None;
+            }
+            if list.is_empty() {
+                host.v2 = Some(Unified { controllers: Controllers::default(), mount, own });
+            } else {
+                host.v1.push(Hierarchy {
+                    controllers: Controllers::named(list, ',', Controller::v1_name),
+                    name: list.strip_prefix("name=").map(str::to_owned),
+                    mount,
+                    own,
+                });
+            }
+        }
+        Some(host)
     }
 
     fn unified_only(own: &str, controllers: &str) -> Host {
@@ -247,7 +283,7 @@ impl Host {
         Host {
             v1: Vec::new(),
             v2: Some(Unified {
-                controllers: Controllers::named(controllers, ' ', Controller::v2_name),
+                controllers: Controllers::of_v2(controllers),
                 own: beneath(&mount, "/", own_path(own, |id, _| id == "0")),
                 mount,
             }),
@@ -446,6 +482,16 @@ mod tests {
             return;
         }
         assert!(!host.controllers().is_empty());
+        // The short way finds what the long one does.
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let long = Host::parse(&mounts, &own);
+        let by_mount = |h: &Host| {
+            let mut v1 = h.v1.clone();
+            v1.sort_by(|a, b| a.mount.cmp(&b.mount));
+            (v1, h.v2.as_ref().map(|v| (v.mount.clone(), v.own.clone())))
+        };
+        assert_eq!(by_mount(&host), by_mount(&long));
         host.v1.iter().for_each(|h| assert!(h.mount.is_dir() && h.own.starts_with(&h.mount)));
     }
 }

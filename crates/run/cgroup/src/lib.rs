@@ -5,10 +5,14 @@
 //! result is dropped before [`Created::keep`].
 //!
 //! Which v1 hierarchies a container joins: each costs mkdir, attach and rmdir, about 70 µs in all,
-//! so it joins those that do something for it: `memory` and `pids` always (their statistics cannot
-//! be had afterwards), `devices`, and those that its limits need. Freezing, killing, processor
-//! time and being born in the right cgroup come from v2, where that is mounted beside v1; where it
-//! is not, `freezer` and `cpuacct` are joined too. A later [`Cgroup::update`] joins what it needs.
+//! so it joins those that do something for it: `memory` always (what is used cannot be counted
+//! afterwards), `devices`, and those that its limits need. Freezing, killing, processor time, the
+//! number of threads and being born in the right cgroup come from v2, where that is mounted beside
+//! v1; where it is not, `freezer`, `cpuacct` and `pids` are joined too. A later [`Cgroup::update`]
+//! joins what it needs. [`Join::All`] joins everything, as runc does.
+//!
+//! Devices: where v1 has the controller it is used, also beside v2, because loading and attaching
+//! an eBPF program takes three times as long as v1's list of lines.
 //!
 //! ```no_run
 //! use hako_cgroup::{Host, Join, Plan, Request};

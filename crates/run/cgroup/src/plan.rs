@@ -326,13 +326,14 @@ pub(crate) fn directories(
             unified: true,
         });
     }
-    let mut wanted = asked.union(Controllers::of([Memory, Pids]));
+    let mut wanted = asked.union(Controllers::of([Memory]));
     if devices {
         wanted.insert(Devices);
     }
     if host.v2.is_none() {
-        // What any cgroup of v2 can: freeze, and say how much processor time was used.
-        wanted = wanted.union(Controllers::of([Freezer, Cpuacct]));
+        // What any cgroup of v2 can: freeze, and say how much processor time was used and how many
+        // threads there are.
+        wanted = wanted.union(Controllers::of([Freezer, Cpuacct, Pids]));
     }
     for h in &host.v1 {
         if join == Join::Needed && h.controllers.intersect(wanted).is_empty() {

@@ -14,15 +14,23 @@ pub(crate) fn errno(e: &std::io::Error) -> Errno {
     Errno::of(e)
 }
 
-/// Writes one value with one write(2); the file must be there.
-pub(crate) fn write(path: &Path, value: &str) -> std::result::Result<(), Errno> {
-    let mut file = OpenOptions::new().write(true).open(path).map_err(|e| errno(&e))?;
+/// Opens a file for writing; it must be there.
+pub(crate) fn open(path: &Path) -> std::result::Result<File, Errno> {
+    OpenOptions::new().write(true).open(path).map_err(|e| errno(&e))
+}
+
+/// Writes one value with one write(2): the kernel takes these files' values whole.
+pub(crate) fn write_to(file: &mut File, value: &str) -> std::result::Result<(), Errno> {
     match file.write(value.as_bytes()) {
-        // The kernel takes these files' values whole.
         Ok(n) if n == value.len() => Ok(()),
         Ok(_) => Err(Errno::EIO),
         Err(e) => Err(errno(&e)),
     }
+}
+
+/// Opens a file and writes one value.
+pub(crate) fn write(path: &Path, value: &str) -> std::result::Result<(), Errno> {
+    write_to(&mut open(path)?, value)
 }
 
 /// Reads a file; `None` when it is not there.

@@ -76,6 +76,18 @@ impl Guard {
             .spawn()
             .unwrap()
     }
+
+    /// Runs something inside that does nothing, and returns when it is there in every hierarchy.
+    fn sleeper(&self) -> Child {
+        let child = self.sh("exec sleep 60");
+        let pid = child.id().to_string();
+        eventually("inside", || {
+            self.cgroup.directories().iter().all(|d| {
+                fs::read_to_string(d.path.join("cgroup.procs")).unwrap().lines().any(|l| l == pid)
+            })
+        });
+        child
+    }
 }
 
 impl Drop for Guard {
@@ -166,8 +178,7 @@ fn updates_pass_in_both_directions() {
     let name = "updates_pass_in_both_directions";
     let Some(mut guard) = Guard::new(name, Join::Needed, "{}") else { return };
     let v1 = guard.host.hierarchy(Controller::Memory).is_some();
-    let mut child = guard.sh("sleep 60");
-    eventually("inside", || !guard.cgroup.is_empty().unwrap());
+    let mut child = guard.sleeper();
     for mib in [64i64, 256, 32, 128] {
         let resources = format!(
             r#"{{"memory": {{"limit": {}, "swap": {}}},
@@ -273,8 +284,7 @@ fn children_are_listed_and_removed() {
 fn a_cgroup_with_processes_is_not_taken() {
     let name = "a_cgroup_with_processes_is_not_taken";
     let Some(guard) = Guard::new(name, Join::Needed, "{}") else { return };
-    let mut child = guard.sh("sleep 60");
-    eventually("inside", || !guard.cgroup.is_empty().unwrap());
+    let mut child = guard.sleeper();
     let path = format!("/{}", guard.cgroup.directories()[0].path.file_name().unwrap().display());
     let request = Request { path: Some(&path), id: "x", resources: None, join: Join::Needed };
     let error = Plan::new(&guard.host, &request).unwrap().create().unwrap_err();
