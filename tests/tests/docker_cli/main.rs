@@ -1,0 +1,26 @@
+//! hako's command line, held to Docker's: flags, what they do, texts, exit codes.
+
+#![forbid(unsafe_code)]
+
+mod errors;
+mod images;
+mod lecture;
+mod lifecycle;
+mod places;
+mod run_flags;
+mod terminal;
+
+fn main() -> std::process::ExitCode {
+    hako_tests::run(
+        "docker_cli",
+        &[
+            run_flags::CASES,
+            terminal::CASES,
+            lifecycle::CASES,
+            images::CASES,
+            errors::CASES,
+            places::CASES,
+            lecture::CASES,
+        ],
+    )
+}

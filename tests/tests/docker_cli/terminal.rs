@@ -1,0 +1,126 @@
+//! `-t`: a person at a terminal.
+
+use hako_tests::{Case, command, install::Hako, pty::Terminal};
+
+const TTY: &str = "docker run(1) -t";
+
+fn send_signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
+    rustix::process::kill_process(pid, signal).expect("kill");
+}
+
+pub(crate) const CASES: &[Case] = &[
+    Case::new("tty-shell", TTY, "-it is a shell to type into", || {
+        let hako = Hako::with_busybox();
+        let mut terminal =
+            Terminal::start(&hako.command(&["run", "--rm", "-it", "busybox:test", "sh"]));
+        terminal.expect("#");
+        terminal.send("echo $((6 * 7)); tty\n");
+        terminal.expect("42");
+        terminal.expect("/dev/pts/0");
+        terminal.send("exit 5\n");
+        assert_eq!(terminal.finish().0, 5);
+    }),
+    Case::new(
+        "tty-size",
+        TTY,
+        "the terminal inside has the size of the one outside, and follows it",
+        || {
+            let hako = Hako::with_busybox();
+            let script = "stty size; trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done";
+            let terminal = Terminal::start(&hako.command(&[
+                "run",
+                "--rm",
+                "-it",
+                "busybox:test",
+                "sh",
+                "-c",
+                script,
+            ]));
+            terminal.expect("24 80");
+            terminal.expect("ready");
+            terminal.resize(33, 111);
+            terminal.expect("33 111");
+            assert_eq!(terminal.finish().0, 0);
+        },
+    ),
+    Case::new("tty-interrupt", TTY, "^C interrupts the program inside, not hako", || {
+        let hako = Hako::with_busybox();
+        let script =
+            "trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.05; done";
+        let mut terminal = Terminal::start(&hako.command(&[
+            "run",
+            "--rm",
+            "-it",
+            "busybox:test",
+            "sh",
+            "-c",
+            script,
+        ]));
+        terminal.expect("ready");
+        terminal.send("\u{3}");
+        let (code, text) = terminal.finish();
+        assert!(code == 3 && text.contains("interrupted"), "{code}: {text}");
+    }),
+    Case::new("tty-restored", TTY, "the caller's terminal is as it was", || {
+        let hako = Hako::with_busybox();
+        let inner = hako.command(&["run", "--rm", "-it", "busybox:test", "true"]);
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "stty -a >$D/before; \"$@\"; stty -a >$D/after", "sh"]);
+        shell.arg(inner.get_program()).args(inner.get_args()).env("D", hako.place().path());
+        for (name, value) in inner.get_envs() {
+            shell.env(name, value.unwrap_or_default());
+        }
+        assert_eq!(Terminal::start(&shell).finish().0, 0);
+        let read =
+            |name: &str| std::fs::read_to_string(hako.place().join(name)).expect("it was written");
+        assert_eq!(read("before"), read("after"));
+    }),
+    Case::new("tty-of-a-pipe", TTY, "-it without a terminal is refused, as by Docker", || {
+        let hako = Hako::with_busybox();
+        let output = hako.call_with(&["run", "--rm", "-it", "busybox:test", "true"], b"x");
+        output.fails().complains("not a tty");
+    }),
+    Case::new("tty-without-input", TTY, "-t alone works without a terminal", || {
+        let hako = Hako::with_busybox();
+        hako.run(&["-t"], &["tty"]).says("/dev/pts/0");
+    }),
+    Case::new(
+        "tty-lost",
+        "issue: failing well",
+        "a lost terminal does not kill a detached container",
+        || {
+            let hako = Hako::with_busybox();
+            let words = ["run", "-d", "--name", "c", "busybox:test", "sleep", "1000"];
+            assert_eq!(Terminal::start(&hako.command(&words)).finish().0, 0);
+            // The terminal is gone, with a hang-up for whoever had it.
+            assert_eq!(hako.inspect("c")["State"]["Running"], true);
+        },
+    ),
+    Case::new("exec-tty", "docker exec(1)", "exec -it is a shell in the running container", || {
+        let hako = Hako::with_busybox();
+        hako.detached(&["--name", "c", "-e", "IN=container"], &["sleep", "1000"]);
+        let mut terminal = Terminal::start(&hako.command(&["exec", "-it", "c", "sh"]));
+        terminal.expect("#");
+        terminal.send("echo $IN:$(tty); exit 6\n");
+        terminal.expect("container:/dev/pts/");
+        assert_eq!(terminal.finish().0, 6);
+    }),
+    Case::new(
+        "signal-reaches-the-container",
+        "docker run(1) --sig-proxy",
+        "a signal sent to hako run reaches the container",
+        || {
+            let hako = Hako::with_busybox();
+            let script =
+                "trap 'echo got term; exit 7' TERM; echo ready; while :; do sleep 0.05; done";
+            let child =
+                hako.spawn(&["run", "--rm", "--name", "c", "busybox:test", "sh", "-c", script]);
+            command::wait_until("it is ready", || {
+                hako.call(&["logs", "c"]).stdout.contains("ready")
+            });
+            send_signal(child.id(), rustix::process::Signal::TERM);
+            command::finish(child, "hako run".to_owned()).exits(7).says("got term");
+        },
+    ),
+];
