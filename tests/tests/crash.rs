@@ -1,7 +1,239 @@
-//! The table of this surface.
+//! SIGKILL at any instant of load, run and rm: the next command finds a consistent store, and
+//! nothing is left that no live container owns.
+//!
+//! `HAKO_TEST_ROUNDS` says how many kills there are for each command (CI: 70, so more than 200).
 
 #![forbid(unsafe_code)]
 
+use std::{
+    os::unix::process::CommandExt,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hako_tests::{Case, command, image, install::Hako, leak};
+
+const CRASH: &str = "SECURITY: crash";
+
+/// A generator of our own: rounds differ, and a run can be repeated with its seed.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let seed = std::env::var("HAKO_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            now.map(|now| now.as_nanos() as u64).unwrap_or(1)
+        });
+        println!("HAKO_TEST_SEED={seed}");
+        Self(seed | 1)
+    }
+
+    /// A number below this.
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound.max(1)
+    }
+}
+
+fn rounds() -> u64 {
+    std::env::var("HAKO_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(70)
+}
+
+/// How long a command takes when nobody kills it.
+fn duration(mut command: Command) -> Duration {
+    let begun = Instant::now();
+    command::run(&mut command).ok();
+    begun.elapsed()
+}
+
+/// Starts a command, and kills it at a random moment of its life; says whether it had ended before.
+///
+/// `with_children` kills everything in its process group, as a terminal or a service manager does;
+/// otherwise only hako itself dies, and what it started goes on.
+fn kill_at_random(
+    random: &mut Random,
+    mut command: Command,
+    usual: Duration,
+    with_children: bool,
+) -> bool {
+    let wait = Duration::from_micros(random.below(usual.as_micros() as u64 * 5 / 4));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    let mut child = command.spawn().expect("hako starts");
+    thread::sleep(wait);
+    let ended = child.try_wait().expect("wait").is_some();
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).expect("a pid");
+    let signal = rustix::process::Signal::KILL;
+    // ESRCH: everything of it is gone already, which is one of the moments.
+    let killed = match with_children {
+        true => rustix::process::kill_process_group(pid, signal),
+        false => rustix::process::kill_process(pid, signal),
+    };
+    assert!(killed.is_ok() || killed == Err(rustix::io::Errno::SRCH), "{killed:?}");
+    child.wait().expect("wait");
+    ended
+}
+
+/// The store is consistent: listing, running and loading work.
+#[track_caller]
+fn check_store(hako: &Hako) {
+    hako.call(&["images"]).ok();
+    let archive = image::busybox_archive();
+    hako.call(&["load", "-q", "-i", &archive.to_string_lossy()])
+        .prints("Loaded image: busybox:test");
+    hako.call(&["run", "--rm", "busybox:test", "cat", "/etc/os-release"]).says("hako-test");
+}
+
+/// Removes every container; after that nothing of any may be there.
+#[track_caller]
+fn check_no_leak(hako: &Hako, before: &leak::Snapshot) {
+    let known = hako.call(&["ps", "-aq", "--no-trunc"]);
+    let mut words = vec!["rm", "-f"];
+    words.extend(known.ok().lines());
+    if words.len() > 2 {
+        hako.call(&words).ok();
+    }
+    // The next command that changes containers sweeps.
+    hako.call(&["run", "--rm", "busybox:test", "true"]).ok();
+    command::wait_until("the killed monitors' containers are gone", || {
+        hako.leaks().is_empty() || hako.leaks().is_empty()
+    });
+    let leaks: Vec<String> =
+        before.leaks().into_iter().filter(|leak| !leak.starts_with("file ")).collect();
+    assert!(leaks.is_empty(), "left behind:\n{}", leaks.join("\n"));
+}
+
+pub(crate) const CASES: &[Case] = &[
+    Case::new("crash-load", CRASH, "kill -9 of load", || {
+        let mut random = Random::new();
+        let hako = Hako::new();
+        let archive = image::busybox_archive().to_string_lossy().into_owned();
+        let usual = duration(hako.command(&["load", "-q", "-i", &archive]));
+        hako.call(&["rmi", "busybox:test"]).ok();
+        for _ in 0..rounds() {
+            kill_at_random(&mut random, hako.command(&["load", "-q", "-i", &archive]), usual, true);
+            let listed = hako.call(&["images", "-q"]);
+            if !listed.ok().trim().is_empty() {
+                // Either it is not there, or it is there whole.
+                hako.call(&["run", "--rm", "busybox:test", "cat", "/etc/os-release"])
+                    .says("hako-test");
+                hako.call(&["rmi", "busybox:test"]).ok();
+            }
+        }
+        check_store(&hako);
+        hako.call(&["rmi", "busybox:test"]).ok();
+        // What the killed ones had half written is gone, and so is what was removed.
+        let size = command::run(Command::new("du").args(["-sk"]).arg(hako.root()));
+        let kilobytes: u64 =
+            size.ok().split('\t').next().and_then(|size| size.parse().ok()).expect("a number");
+        assert!(kilobytes < 1500, "{kilobytes} KB are left in an empty store");
+    })
+    .alone(),
+    Case::new("crash-run", CRASH, "kill -9 of run, with and without what it started", || {
+        let mut random = Random::new();
+        let hako = Hako::with_busybox();
+        let before = leak::Snapshot::take();
+        let words = ["run", "--rm", "busybox:test", "true"];
+        let usual = duration(hako.command(&words));
+        for round in 0..rounds() {
+            kill_at_random(&mut random, hako.command(&words), usual, round % 2 == 0);
+            if round % 10 == 9 {
+                hako.call(&["ps", "-a"]).ok();
+            }
+        }
+        check_store(&hako);
+        check_no_leak(&hako, &before);
+    })
+    .alone(),
+    Case::new(
+        "crash-run-detached",
+        CRASH,
+        "kill -9 of run -d: a container is there whole, or not at all",
+        || {
+            let mut random = Random::new();
+            let hako = Hako::with_busybox();
+            let before = leak::Snapshot::take();
+            let words = ["run", "-d", "busybox:test", "sleep", "1000"];
+            let usual = duration(hako.command(&words));
+            for round in 0..rounds() / 2 {
+                kill_at_random(&mut random, hako.command(&words), usual, round % 2 == 0);
+            }
+            for line in hako.call(&["ps", "-q"]).ok().lines() {
+                hako.call(&["exec", line, "true"]).ok();
+            }
+            check_no_leak(&hako, &before);
+        },
+    )
+    .alone(),
+    Case::new(
+        "crash-rm",
+        CRASH,
+        "kill -9 of rm -f: the container can be removed afterwards",
+        || {
+            let mut random = Random::new();
+            let hako = Hako::with_busybox();
+            let before = leak::Snapshot::take();
+            hako.detached(&["--name", "c"], &["sleep", "1000"]);
+            let usual = duration(hako.command(&["rm", "-f", "c"]));
+            for round in 0..rounds() {
+                hako.detached(&["--name", "c"], &["sleep", "1000"]);
+                kill_at_random(
+                    &mut random,
+                    hako.command(&["rm", "-f", "c"]),
+                    usual,
+                    round % 2 == 0,
+                );
+                // Its name must be free after one more rm, whatever the first one had done.
+                hako.call(&["rm", "-f", "c"]).exits(0);
+            }
+            check_no_leak(&hako, &before);
+        },
+    )
+    .alone(),
+    Case::new(
+        "crash-monitor",
+        CRASH,
+        "a killed monitor takes its container with it, and the next command mends",
+        || {
+            let hako = Hako::with_busybox();
+            let before = leak::Snapshot::take();
+            let id = hako.detached(&["--name", "c"], &["sleep", "1000"]);
+            let pid = hako.inspect("c")["State"]["Pid"].as_u64().expect("a pid") as i32;
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+            let parent = status
+                .lines()
+                .find_map(|line| line.strip_prefix("PPid:\t"))
+                .and_then(|pid| pid.parse().ok());
+            let parent =
+                rustix::process::Pid::from_raw(parent.expect("a parent")).expect("it is not 0");
+            rustix::process::kill_process(parent, rustix::process::Signal::KILL).expect("kill");
+            command::wait_until("the container is gone too", || {
+                !std::path::Path::new(&format!("/proc/{pid}/exe")).exists()
+            });
+            assert_ne!(hako.inspect(&id)["State"]["Running"], true);
+            hako.call(&["rm", "c"]).ok();
+            check_no_leak(&hako, &before);
+        },
+    )
+    .alone(),
+    Case::new(
+        "crash-container",
+        CRASH,
+        "a container killed from outside is stopped, with 137",
+        || {
+            let hako = Hako::with_busybox();
+            hako.detached(&["--name", "c"], &["sleep", "1000"]);
+            let pid = hako.inspect("c")["State"]["Pid"].as_u64().expect("a pid") as i32;
+            let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
+            hako.call(&["wait", "c"]).prints("137");
+        },
+    ),
+];
+
 fn main() -> std::process::ExitCode {
-    hako_tests::run("crash", &[])
+    hako_tests::run("crash", &[CASES])
 }
