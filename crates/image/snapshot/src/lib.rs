@@ -1,3 +1,123 @@
 //! Snapshots: mountable filesystem states made of layers.
+//!
+//! A [`Snapshotter`] keeps two kinds of state. *Committed* ones are layers, named by their chain ID
+//! and immutable. *Active* ones belong to a container: a writable directory over a chain, named by
+//! the container's ID. What it gives back are mounts, as data: nothing here appears in any mount
+//! namespace. Who wants to look into a snapshot gets a detached mount ([`Snapshotter::view_root`]).
+//!
+//! [`Overlay`] unpacks layers to directories and joins them with overlayfs. Every implementation
+//! passes the same tests: [`testsuite!`].
 
 #![forbid(unsafe_code)]
+
+mod detached;
+mod error;
+mod lock;
+mod overlay;
+#[doc(hidden)]
+pub mod suite;
+mod unpack;
+
+use std::io::Read;
+
+use hako_oci::{Digest, image::chain_id, runtime::Mount};
+use hako_root::Root;
+
+pub use crate::{
+    error::{Error, Result},
+    lock::Hold,
+    overlay::Overlay,
+};
+
+/// A stack of layers by their chain IDs, lowest first (OCI Image Specification, config.md, "Layer
+/// ChainID"). Empty for an image without layers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Chain(Vec<Digest>);
+
+impl Chain {
+    /// The chain of these diff IDs.
+    pub fn of(diff_ids: &[Digest]) -> Chain {
+        Chain((1..=diff_ids.len()).filter_map(|n| chain_id(&diff_ids[..n])).collect())
+    }
+
+    /// The chain IDs, lowest first.
+    pub fn ids(&self) -> &[Digest] {
+        &self.0
+    }
+
+    /// The chain ID of the whole stack.
+    pub fn top(&self) -> Option<&Digest> {
+        self.0.last()
+    }
+}
+
+/// Says which chains are needed, when asked.
+pub type LiveChains<'a> =
+    dyn FnMut() -> Result<Vec<Chain>, Box<dyn std::error::Error + Send + Sync>> + 'a;
+
+/// What a layer's bytes can be read from, as often as it takes.
+pub type OpenLayer<'a> = dyn Fn() -> std::io::Result<Box<dyn Read + Send>> + Sync + 'a;
+
+/// A layer that may have to be unpacked.
+pub struct Layer<'a> {
+    /// Digest of its uncompressed tar: what the content must turn out to have.
+    pub diff_id: Digest,
+    /// Opens its content, compressed or not.
+    pub open: Box<OpenLayer<'a>>,
+}
+
+/// How an active snapshot is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ActiveOptions {
+    /// It is thrown away after its first use: the kernel need not write it to disk in order.
+    pub volatile: bool,
+}
+
+/// Keeps filesystem states. Many processes may use one directory at once.
+pub trait Snapshotter: Send + Sync {
+    /// Name of the implementation, as `info` shows it.
+    fn name(&self) -> &'static str;
+
+    /// Keeps [`gc`](Snapshotter::gc) away until it is dropped: held from before a chain is looked
+    /// up until something that garbage collection sees refers to it.
+    fn hold(&self) -> Result<Hold>;
+
+    /// Makes sure that every layer is there, and returns their chain.
+    ///
+    /// Missing ones are unpacked in parallel; each exactly once, however many processes ask.
+    /// A layer whose content does not have its diff ID is refused, and nothing of it stays.
+    fn ensure_layers(&self, layers: &[Layer<'_>]) -> Result<Chain>;
+
+    /// Whether every layer of the chain is there.
+    fn has(&self, chain: &Chain) -> bool;
+
+    /// Makes the active snapshot `key` over `chain`. Its name must be new.
+    fn prepare(&self, key: &str, chain: &Chain, options: ActiveOptions) -> Result<()>;
+
+    /// What is to be mounted, in order, on a container's root directory. Options with long values
+    /// come one by one, as `lowerdir+=`, for fsconfig(2).
+    fn mounts(&self, key: &str) -> Result<Vec<Mount>>;
+
+    /// The active snapshot as a read-only tree, mounted nowhere. What a running container writes
+    /// meanwhile may or may not show.
+    fn view(&self, key: &str) -> Result<Root>;
+
+    /// The committed snapshot of a chain as a read-only tree, mounted nowhere.
+    fn view_chain(&self, chain: &Chain) -> Result<Root>;
+
+    /// Bytes on disk of what was written to the active snapshot.
+    fn usage_bytes(&self, key: &str) -> Result<u64>;
+
+    /// Removes an active snapshot; succeeds when it is gone. It must not be mounted.
+    fn remove(&self, key: &str) -> Result<()>;
+
+    /// Keys of all active snapshots.
+    fn keys(&self) -> Result<Vec<String>>;
+
+    /// Removes layers that neither `live` nor an active snapshot needs, and returns how many bytes
+    /// that freed. Does nothing and returns `None` while somebody [holds](Snapshotter::hold).
+    fn gc(&self, live: &mut LiveChains<'_>) -> Result<Option<u64>>;
+
+    /// Removes what processes left that were killed.
+    fn sweep(&self) -> Result<()>;
+}

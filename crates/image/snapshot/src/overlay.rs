@@ -1,0 +1,370 @@
+//! Layers as directories, joined by overlayfs.
+//!
+//! ```text
+//! layers/<chain>/fs           a layer's files, with overlayfs' own whiteouts
+//! layers/<chain>/layer.json   its diff ID, its parent, how many bytes it has
+//! active/<key>/fs             what a container wrote
+//! active/<key>/work           overlayfs' own
+//! active/<key>/chain          chain IDs, lowest first, a line each; "volatile" last if it is
+//! staging/                    layers being unpacked; locks are beside them: <chain>.lock
+//! trash/                      what is being removed
+//! gc.lock                     held shared by who is using chains that nothing refers to yet
+//! ```
+//!
+//! `<chain>` is the hexadecimal part of a chain ID. A directory in `layers/` is complete: it was
+//! renamed into place after its content was verified and written to disk, parents first.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use hako_oci::{Digest, runtime::Mount};
+use hako_root::Root;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ActiveOptions, Chain, Error, Hold, Layer, LiveChains, Result, Snapshotter, detached::Stack,
+    lock::Named, unpack,
+};
+
+const VOLATILE: &str = "volatile";
+const LOCK_SUFFIX: &str = ".lock";
+
+/// `layer.json`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LayerRecord {
+    pub diff_id: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Digest>,
+    pub size_bytes: u64,
+}
+
+/// The overlay snapshotter.
+#[derive(Debug)]
+pub struct Overlay {
+    dir: PathBuf,
+    userxattr: bool,
+}
+
+impl Overlay {
+    /// Opens the directory of snapshots, and makes it where it is absent.
+    ///
+    /// Without privileges overlayfs keeps its marks in `user.overlay.*`; which it is depends on
+    /// who opens the directory, and a directory stays with one kind.
+    pub fn open(dir: &Path) -> Result<Overlay> {
+        for name in ["layers", "active", "staging", "trash", "empty"] {
+            let path = dir.join(name);
+            match fs::DirBuilder::new().recursive(true).mode(0o700).create(&path) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(Error::io("mkdir", path)(e)),
+            }
+        }
+        let owner = fs::metadata(dir).map_err(Error::io("stat", dir))?.uid();
+        Ok(Overlay { dir: dir.to_owned(), userxattr: owner != 0 })
+    }
+
+    pub(crate) fn userxattr(&self) -> bool {
+        self.userxattr
+    }
+
+    pub(crate) fn layer_dir(&self, id: &Digest) -> PathBuf {
+        self.dir.join("layers").join(id.hex())
+    }
+
+    pub(crate) fn staging_dir(&self, id: &Digest) -> PathBuf {
+        self.dir.join("staging").join(id.hex())
+    }
+
+    pub(crate) fn staging(&self) -> PathBuf {
+        self.dir.join("staging")
+    }
+
+    pub(crate) fn lock(&self, id: &Digest) -> Result<Named> {
+        Named::take(self.staging().join(format!("{}{LOCK_SUFFIX}", id.hex())))
+    }
+
+    fn gc_lock(&self) -> PathBuf {
+        self.dir.join("gc.lock")
+    }
+
+    fn active_dir(&self, key: &str) -> Result<PathBuf> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+        if key.is_empty() || key.len() > 128 || !key.bytes().all(plain) {
+            return Err(Error::Key(key.to_owned()));
+        }
+        Ok(self.dir.join("active").join(key))
+    }
+
+    /// The layer directories of a chain, top first; never empty.
+    fn lower(&self, chain: &Chain) -> Result<Vec<PathBuf>> {
+        if chain.ids().is_empty() {
+            return Ok(vec![self.dir.join("empty")]);
+        }
+        let dirs: Vec<PathBuf> =
+            chain.ids().iter().rev().map(|id| self.layer_dir(id).join("fs")).collect();
+        for (dir, id) in dirs.iter().zip(chain.ids().iter().rev()) {
+            if !dir.exists() {
+                return Err(Error::NoChain(id.clone()));
+            }
+        }
+        Ok(dirs)
+    }
+
+    fn read_active(&self, key: &str) -> Result<(PathBuf, Chain, ActiveOptions)> {
+        let dir = self.active_dir(key)?;
+        let path = dir.join("chain");
+        let text = match fs::read_to_string(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::NoKey(key.into())),
+            read => read.map_err(Error::io("read", &path))?,
+        };
+        let bad = |e: &dyn std::fmt::Display| {
+            Error::io("parse", &path)(io::Error::new(io::ErrorKind::InvalidData, e.to_string()))
+        };
+        let volatile = text.lines().any(|line| line == VOLATILE);
+        let ids = text
+            .lines()
+            .filter(|line| *line != VOLATILE)
+            .map(|line| line.parse::<Digest>().map_err(|e| bad(&e)))
+            .collect::<Result<Vec<Digest>>>()?;
+        Ok((dir, Chain(ids), ActiveOptions { volatile }))
+    }
+
+    /// Moves a directory out of the way and removes it; a kill leaves it for [`Self::sweep`].
+    pub(crate) fn discard(&self, path: &Path) -> Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let trash = self.dir.join("trash");
+        for n in 0u32.. {
+            let to = trash.join(format!("{name}.{}.{n}", std::process::id()));
+            match fs::rename(path, &to) {
+                Ok(()) => {
+                    let relative = Path::new(to.file_name().unwrap_or_default());
+                    return Ok(Root::open(&trash)?.remove_all(relative)?);
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                    ) => {}
+                Err(e) => return Err(Error::io("rename", path)(e)),
+            }
+        }
+        unreachable!("a free name among four billion")
+    }
+
+    fn names(&self, sub: &str) -> Result<Vec<String>> {
+        let dir = self.dir.join(sub);
+        let entries = fs::read_dir(&dir).map_err(Error::io("read", &dir))?;
+        entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<String>>>()
+            .map_err(Error::io("read", &dir))
+    }
+}
+
+impl Snapshotter for Overlay {
+    fn name(&self) -> &'static str {
+        "overlay"
+    }
+
+    fn hold(&self) -> Result<Hold> {
+        Hold::shared(&self.gc_lock())
+    }
+
+    fn ensure_layers(&self, layers: &[Layer<'_>]) -> Result<Chain> {
+        unpack::ensure(self, layers)
+    }
+
+    fn has(&self, chain: &Chain) -> bool {
+        // Parents come first: the top is there only if all are.
+        chain.top().is_none_or(|top| self.layer_dir(top).exists())
+    }
+
+    fn prepare(&self, key: &str, chain: &Chain, options: ActiveOptions) -> Result<()> {
+        let dir = self.active_dir(key)?;
+        let lower = self.lower(chain)?;
+        fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => Error::KeyExists(key.to_owned()),
+            _ => Error::io("mkdir", &dir)(e),
+        })?;
+        // The root of an overlay looks like its upper directory.
+        let (upper, top) = (dir.join("fs"), &lower[0]);
+        fs::create_dir(&upper).map_err(Error::io("mkdir", &upper))?;
+        copy_attributes(top, &upper, chain.ids().is_empty())?;
+        let work = dir.join("work");
+        fs::create_dir(&work).map_err(Error::io("mkdir", &work))?;
+        let mut text: String = chain.ids().iter().map(|id| format!("{id}\n")).collect();
+        if options.volatile {
+            text.push_str(VOLATILE);
+            text.push('\n');
+        }
+        let path = dir.join("chain");
+        fs::write(&path, text).map_err(Error::io("write", path))
+    }
+
+    fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
+        let (dir, chain, active) = self.read_active(key)?;
+        let mut options: Vec<String> =
+            self.lower(&chain)?.iter().map(|d| format!("lowerdir+={}", d.display())).collect();
+        options.push(format!("upperdir={}", dir.join("fs").display()));
+        options.push(format!("workdir={}", dir.join("work").display()));
+        if self.userxattr {
+            options.push("userxattr".to_owned());
+        }
+        if active.volatile {
+            options.push(VOLATILE.to_owned());
+            // The mark of a volatile mount that a crash interrupted would refuse the next one.
+            let mark = dir.join("work/work/incompat");
+            match fs::remove_dir_all(&mark) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", mark)(e));
+                }
+                _ => {}
+            }
+        }
+        Ok(vec![Mount {
+            destination: "/".into(),
+            kind: Some("overlay".into()),
+            source: Some("overlay".into()),
+            options,
+            ..Mount::default()
+        }])
+    }
+
+    fn view(&self, key: &str) -> Result<Root> {
+        let (dir, chain, _) = self.read_active(key)?;
+        let mut lower = vec![dir.join("fs")];
+        lower.extend(self.lower(&chain)?);
+        Stack { lower: &lower, writable: None, userxattr: self.userxattr }.mount(&dir)
+    }
+
+    fn view_chain(&self, chain: &Chain) -> Result<Root> {
+        let lower = self.lower(chain)?;
+        match &lower[..] {
+            // overlayfs joins two or more.
+            [only] => Ok(Root::open(only)?),
+            _ => {
+                Stack { lower: &lower, writable: None, userxattr: self.userxattr }.mount(&self.dir)
+            }
+        }
+    }
+
+    fn usage_bytes(&self, key: &str) -> Result<u64> {
+        let (dir, _, _) = self.read_active(key)?;
+        let root = Root::open(&dir.join("fs"))?;
+        Ok(root.as_dir().usage()?.bytes)
+    }
+
+    fn remove(&self, key: &str) -> Result<()> {
+        self.discard(&self.active_dir(key)?)
+    }
+
+    fn keys(&self) -> Result<Vec<String>> {
+        self.names("active")
+    }
+
+    fn gc(&self, live: &mut LiveChains<'_>) -> Result<Option<u64>> {
+        let Some(_alone) = Hold::exclusive(&self.gc_lock())? else { return Ok(None) };
+        let mut needed: std::collections::HashSet<String> = std::collections::HashSet::new();
+        for key in self.keys()? {
+            match self.read_active(&key) {
+                Ok((_, chain, _)) => {
+                    needed.extend(chain.ids().iter().map(|id| id.hex().to_owned()));
+                }
+                // Being removed just now, or never finished: it needs nothing.
+                Err(Error::NoKey(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        for chain in live().map_err(Error::Live)? {
+            needed.extend(chain.ids().iter().map(|id| id.hex().to_owned()));
+        }
+        let mut freed = 0;
+        // Children before parents, so that a kill in between leaves no layer without its parent.
+        let mut dead: Vec<(PathBuf, LayerRecord)> = Vec::new();
+        for name in self.names("layers")? {
+            if !needed.contains(&name) {
+                let dir = self.dir.join("layers").join(name);
+                let record = read_record(&dir)?;
+                dead.push((dir, record));
+            }
+        }
+        while !dead.is_empty() {
+            let parents: Vec<String> = dead
+                .iter()
+                .filter_map(|(_, record)| record.parent.as_ref().map(|p| p.hex().to_owned()))
+                .collect();
+            let is_leaf = |dir: &Path| !parents.iter().any(|p| Some(p.as_ref()) == dir.file_name());
+            let (leaves, rest): (Vec<_>, Vec<_>) =
+                dead.into_iter().partition(|(dir, _)| is_leaf(dir));
+            if leaves.is_empty() {
+                // Chain IDs are digests over their parents: a circle cannot be.
+                return Err(Error::io("read", self.dir.join("layers"))(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "layer records name each other as parents",
+                )));
+            }
+            for (dir, record) in leaves {
+                self.discard(&dir)?;
+                freed += record.size_bytes;
+            }
+            dead = rest;
+        }
+        Ok(Some(freed))
+    }
+
+    fn sweep(&self) -> Result<()> {
+        let trash = self.dir.join("trash");
+        for name in self.names("trash")? {
+            Root::open(&trash)?.remove_all(Path::new(&name))?;
+        }
+        for name in self.names("staging")? {
+            let id = name.strip_suffix(LOCK_SUFFIX).unwrap_or(&name);
+            // Whoever unpacks this layer holds its lock; taking it removes its file, too.
+            let lock = Named::try_take(self.staging().join(format!("{id}{LOCK_SUFFIX}")))?;
+            if lock.is_some() {
+                self.discard(&self.staging().join(id))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Owner, mode and time of the directory `from`, for `to`.
+pub(crate) fn copy_attributes(from: &Path, to: &Path, default: bool) -> Result<()> {
+    if default {
+        let open = fs::Permissions::from_mode(0o755);
+        return fs::set_permissions(to, open).map_err(Error::io("chmod", to));
+    }
+    let stat = fs::metadata(from).map_err(Error::io("stat", from))?;
+    std::os::unix::fs::chown(to, Some(stat.uid()), Some(stat.gid()))
+        .map_err(Error::io("chown", to))?;
+    fs::set_permissions(to, fs::Permissions::from_mode(stat.mode() & 0o7777))
+        .map_err(Error::io("chmod", to))
+}
+
+pub(crate) fn write_record(dir: &Path, record: &LayerRecord) -> Result<()> {
+    let path = dir.join("layer.json");
+    let text = serde_json::to_vec(record).map_err(|e| Error::io("encode", &path)(e.into()))?;
+    let write = || -> io::Result<()> {
+        let mut file = fs::File::create(&path)?;
+        file.write_all(&text)
+    };
+    write().map_err(Error::io("write", &path))
+}
+
+fn read_record(dir: &Path) -> Result<LayerRecord> {
+    let path = dir.join("layer.json");
+    let text = fs::read(&path).map_err(Error::io("read", &path))?;
+    serde_json::from_slice(&text).map_err(|e| Error::io("parse", &path)(e.into()))
+}
+
+/// The parent that a layer's record names.
+pub(crate) fn parent_of(dir: &Path) -> Result<Option<Digest>> {
+    Ok(read_record(dir)?.parent)
+}
