@@ -1,3 +1,42 @@
-//! Images: views of manifests and configs, archives in and out.
+//! Images: views of manifests and configurations, archives in and out.
+//!
+//! An [`ImageStore`] joins a content store, which has documents and layers, and a snapshotter,
+//! which has them unpacked. An image's ID is the digest of its configuration, as Docker has it;
+//! documents and layers are kept byte by byte as they came.
+//!
+//! | module | subject |
+//! |---|---|
+//! | `archive` | the files of an archive, a stream or a directory, by path |
+//! | `layout` | which images these files are, in three layouts |
+//! | `load`, `save` | from there into the store, and back |
+//! | `names` | what names of the content store mean |
+//! | `store`, `remove`, `inspect` | finding, naming, removing and showing |
 
 #![forbid(unsafe_code)]
+
+mod archive;
+mod error;
+mod image;
+mod inspect;
+mod layer;
+mod layout;
+mod load;
+mod names;
+mod remove;
+mod save;
+mod store;
+mod time;
+
+pub use crate::{
+    archive::{Limits, Source},
+    error::Error,
+    image::Image,
+    inspect::Summary,
+    load::{LoadOptions, Loaded},
+    remove::{Conflict, User, Users},
+    store::ImageStore,
+    time::unix_seconds,
+};
+
+/// What this crate's functions return.
+pub type Result<T> = std::result::Result<T, Error>;

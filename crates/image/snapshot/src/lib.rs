@@ -91,6 +91,9 @@ pub trait Snapshotter: Send + Sync {
     /// Whether every layer of the chain is there.
     fn has(&self, chain: &Chain) -> bool;
 
+    /// Bytes of the files in the layer of this chain ID; `None` where it is not unpacked.
+    fn layer_bytes(&self, id: &Digest) -> Result<Option<u64>>;
+
     /// Makes the active snapshot `key` over `chain`. Its name must be new.
     fn prepare(&self, key: &str, chain: &Chain, options: ActiveOptions) -> Result<()>;
 

@@ -185,6 +185,14 @@ impl Snapshotter for Overlay {
         chain.top().is_none_or(|top| self.layer_dir(top).exists())
     }
 
+    fn layer_bytes(&self, id: &Digest) -> Result<Option<u64>> {
+        let dir = self.layer_dir(id);
+        match dir.exists() {
+            true => Ok(Some(read_record(&dir)?.size_bytes)),
+            false => Ok(None),
+        }
+    }
+
     fn prepare(&self, key: &str, chain: &Chain, options: ActiveOptions) -> Result<()> {
         let dir = self.active_dir(key)?;
         let lower = self.lower(chain)?;

@@ -1,6 +1,4 @@
-//! `docker image inspect`, and the lists of images and of their history.
-
-use std::collections::BTreeMap;
+//! `docker image inspect`, and what `history` and `rmi` print.
 
 use hako_oci::Descriptor;
 use serde::{Deserialize, Serialize};
@@ -77,32 +75,6 @@ pub struct RootFs {
 pub struct Metadata {
     /// When it got its last name, RFC 3339.
     pub last_tag_time: String,
-}
-
-/// One line of `docker image ls`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Summary {
-    /// Digest of its configuration.
-    pub id: String,
-    /// The image it was built on.
-    pub parent_id: String,
-    /// Its names with tags.
-    #[serde(deserialize_with = "null_default")]
-    pub repo_tags: Vec<String>,
-    /// Its names with digests.
-    #[serde(deserialize_with = "null_default")]
-    pub repo_digests: Vec<String>,
-    /// When it was made, seconds since the epoch.
-    pub created: i64,
-    /// Bytes of all its layers.
-    pub size: i64,
-    /// Bytes that it shares with others; -1 where nobody counted.
-    pub shared_size: i64,
-    /// Its labels.
-    pub labels: Option<BTreeMap<String, String>>,
-    /// How many containers use it; -1 where nobody counted.
-    pub containers: i64,
 }
 
 /// One line of `docker image history`.

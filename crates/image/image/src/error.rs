@@ -1,0 +1,197 @@
+//! What can go wrong with images. Where Docker has a text for it, it is Docker's.
+
+use std::{io, path::PathBuf};
+
+use hako_oci::{Digest, Platform};
+
+use crate::remove::Conflict;
+
+/// A failure of an operation on images.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The archive or directory cannot be opened.
+    #[error("open {path}: {source}")]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The archive cannot be read on.
+    #[error("cannot read the archive: {0}")]
+    Read(#[source] io::Error),
+    /// The archive is no tar, or a damaged or hostile one.
+    #[error("invalid archive: {0}")]
+    Tar(#[from] hako_tar::Error),
+    /// A name that leads out of the archive.
+    #[error("invalid archive: entry {0:?} has a name that leads out of it")]
+    EntryName(String),
+    /// More of something than is believed.
+    #[error("invalid archive: more than {limit} {what}")]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+    /// A file that another refers to is missing.
+    #[error("invalid archive: {path} is not in it")]
+    MissingEntry {
+        /// Which.
+        path: String,
+    },
+    /// Links that lead round, or one that is longer than any.
+    #[error("invalid archive: too many links in {path}")]
+    Links {
+        /// Which path.
+        path: String,
+    },
+    /// Neither of the three layouts.
+    #[error(
+        "no images in it: neither manifest.json nor index.json nor repositories is there \
+         (was it made by `export` rather than `save`?)"
+    )]
+    NoLayout,
+    /// A version of the OCI layout that nobody has defined.
+    #[error("oci-layout: unsupported version {0:?}, want \"1.0.0\"")]
+    LayoutVersion(String),
+    /// A document of the archive is no JSON, or not the right one.
+    #[error("{path}: {source}")]
+    Json {
+        /// Which.
+        path: String,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// One of Docker's documents is invalid.
+    #[error(transparent)]
+    Docker(#[from] hako_docker::archive::Error),
+    /// One of OCI's documents is invalid.
+    #[error("{path}: {source}")]
+    Document {
+        /// Which.
+        path: String,
+        /// Why.
+        source: hako_oci::image::Error,
+    },
+    /// The configuration has no layers, as nothing that a container can run in has.
+    #[error("{0}: invalid image JSON, no RootFS key")]
+    NoRootFs(String),
+    /// Manifest and configuration do not have as many layers.
+    #[error("invalid manifest, layers length mismatch: expected {layers}, got {diff_ids}")]
+    LayerCount {
+        /// Layers of the manifest.
+        layers: usize,
+        /// Diff IDs of the configuration.
+        diff_ids: usize,
+    },
+    /// A layer is not what the configuration says.
+    #[error("invalid diffID for layer {index}: expected \"{expected}\", got \"{actual}\"")]
+    DiffId {
+        /// Which layer, the lowest is 0.
+        index: usize,
+        /// What the configuration says.
+        expected: Digest,
+        /// What it is.
+        actual: Digest,
+    },
+    /// A layer of a type that cannot be unpacked.
+    #[error("layer {digest}: unsupported media type {media_type:?}")]
+    LayerType {
+        /// Which layer.
+        digest: Digest,
+        /// Its type.
+        media_type: String,
+    },
+    /// What was taken for an image is something else, as a chart or a signature.
+    #[error("{digest} is not an image: its configuration is of type {media_type:?}")]
+    NotAnImage {
+        /// The manifest.
+        digest: Digest,
+        /// Type of its configuration.
+        media_type: String,
+    },
+    /// An image that this kernel cannot run.
+    #[error("cannot load {os} image on linux")]
+    Os {
+        /// What it is for.
+        os: String,
+    },
+    /// An index without an image for the platform at hand.
+    #[error("no image for platform {wanted}; there is {}", list(found))]
+    Platform {
+        /// What was looked for.
+        wanted: Box<Platform>,
+        /// What there is.
+        found: Vec<Platform>,
+    },
+    /// Indexes within indexes.
+    #[error("index {0} is nested too deeply")]
+    IndexDepth(Digest),
+    /// A name in an archive that is none, or that has no tag.
+    #[error("invalid tag {0:?}")]
+    Tag(String),
+    /// `repositories` names a layer that is not there.
+    #[error("invalid target ID: {0}")]
+    LegacyTarget(String),
+    /// Layers of the oldest layout that are each other's parents.
+    #[error("layer {0} is its own ancestor")]
+    LegacyCycle(String),
+    /// A name that follows no grammar.
+    #[error("{0}")]
+    Reference(#[from] hako_oci::reference::Error),
+    /// No such image.
+    #[error("No such image: {0}")]
+    NotFound(String),
+    /// A beginning of more than one ID.
+    #[error("image ID {prefix} is ambiguous: it begins {}", begins(ids))]
+    AmbiguousId {
+        /// What was asked for.
+        prefix: String,
+        /// What there is.
+        ids: Vec<Digest>,
+    },
+    /// The image is in use, or has more names.
+    #[error("{0}")]
+    Conflict(#[from] Conflict),
+    /// Which containers use an image could not be told, so it stays.
+    #[error("cannot tell which containers use image {id}: {source}")]
+    Users {
+        /// The image.
+        id: Digest,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What is in the store contradicts itself.
+    #[error("image {name} is damaged: {why}")]
+    Damaged {
+        /// Which name of it.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// What was to be written could not be.
+    #[error("cannot write the archive: {0}")]
+    Write(#[source] io::Error),
+    /// The content store failed.
+    #[error(transparent)]
+    Content(#[from] hako_content::Error),
+    /// The snapshots failed.
+    #[error(transparent)]
+    Snapshot(#[from] hako_snapshot::Error),
+    /// A file of a layout directory.
+    #[error(transparent)]
+    Root(#[from] hako_root::Error),
+}
+
+fn list(platforms: &[Platform]) -> String {
+    match platforms {
+        [] => "none at all".into(),
+        some => some.iter().map(Platform::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn begins(ids: &[Digest]) -> String {
+    ids.iter().map(Digest::short).collect::<Vec<_>>().join(", ")
+}

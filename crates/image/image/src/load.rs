@@ -1,0 +1,192 @@
+//! Loading images from archives and directories.
+//!
+//! Layers go into the content store and, at the same time, into snapshots. Nothing has a name
+//! until all of it is there; until then a lease and a hold keep it, and when loading fails, or is
+//! killed, it is garbage.
+
+use std::{collections::BTreeMap, io, thread};
+
+use hako_content::{Lease, Names};
+use hako_oci::{Descriptor, Digest, Platform, Reference, image::Manifest, media_type};
+use hako_snapshot::Layer;
+
+use crate::{
+    Error, ImageStore, Limits, Result, Source,
+    archive::Contents,
+    layer,
+    layout::{self, Candidate, Documents, Exact, LayerFile},
+    names,
+};
+
+/// How to load.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// What an archive may claim.
+    pub limits: Limits,
+    /// Which image of an index.
+    pub platform: Platform,
+}
+
+impl Default for LoadOptions {
+    fn default() -> LoadOptions {
+        LoadOptions { limits: Limits::default(), platform: Platform::host() }
+    }
+}
+
+/// An image that was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its ID.
+    pub id: Digest,
+    /// The names that it got.
+    pub names: Vec<Reference>,
+    /// Names that it took from other images.
+    pub renamed: Vec<(Reference, Digest)>,
+}
+
+/// An image that is in the store, and has no name yet.
+struct Stored {
+    id: Digest,
+    names: Vec<Reference>,
+    manifest: Descriptor,
+    /// What its names stand for: the manifest, or an index.
+    target: Descriptor,
+    /// Whether the manifest came as it is, or was written here.
+    exact: bool,
+}
+
+impl ImageStore {
+    /// Loads all images of an archive or a layout directory.
+    pub fn load(&self, source: Source, options: &LoadOptions) -> Result<Vec<Loaded>> {
+        let lease = self.content().lease()?;
+        let loaded = self.load_held(source, options, lease);
+        if loaded.is_err() {
+            // Nothing refers to what was stored. Should removing it fail too, the next sweep does
+            // it; what went wrong first is what there is to say.
+            drop(self.collect());
+        }
+        loaded
+    }
+
+    fn load_held(
+        &self,
+        source: Source,
+        options: &LoadOptions,
+        lease: Lease,
+    ) -> Result<Vec<Loaded>> {
+        let _hold = self.snapshots().hold()?;
+        let contents = Contents::open(source, &lease, options.limits)?;
+        let candidates = layout::find(&contents, &lease, &options.platform)?;
+        let mut stored = Vec::new();
+        for candidate in candidates {
+            stored.push(self.store(&contents, &lease, candidate)?);
+        }
+        lease.publish(|names| stored.into_iter().map(|image| publish(names, image)).collect())
+    }
+
+    /// Stores and unpacks one image.
+    fn store(&self, contents: &Contents, lease: &Lease, found: Candidate) -> Result<Stored> {
+        let diff_ids = &found.config.rootfs.diff_ids;
+        // Both read the archive, or what of it is in the store already: storing mostly waits for
+        // the disk, unpacking for the processor.
+        let layers = thread::scope(|scope| {
+            let storing = scope.spawn(|| put_layers(contents, lease, &found.layers, diff_ids));
+            let unpacked = self.unpack_layers(contents, lease, &found.layers, diff_ids);
+            let layers = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // A wrong layer fails both; storing knows better which it is.
+            let layers = layers?;
+            unpacked.map(|()| layers)
+        })?;
+        let names = found.names;
+        match found.documents {
+            Documents::Exact(exact) => {
+                let Exact { manifest, target, id } = *exact;
+                Ok(Stored { id, names, manifest, target, exact: true })
+            }
+            Documents::None => {
+                let config = lease.put_bytes(media_type::OCI_CONFIG, &found.config_bytes)?;
+                let id = config.digest.clone();
+                let bytes = manifest(config, layers)?;
+                let manifest = lease.put_bytes(media_type::OCI_MANIFEST, &bytes)?;
+                Ok(Stored { id, names, target: manifest.clone(), manifest, exact: false })
+            }
+        }
+    }
+
+    fn unpack_layers(
+        &self,
+        contents: &Contents,
+        lease: &Lease,
+        files: &[LayerFile],
+        diff_ids: &[Digest],
+    ) -> Result<()> {
+        let layers: Vec<Layer<'_>> = files
+            .iter()
+            .zip(diff_ids)
+            .map(|(file, diff_id)| {
+                let open = || match contents.find(&file.path, lease) {
+                    Ok(Some(found)) => Ok(found.reader),
+                    Ok(None) => Err(io::ErrorKind::NotFound.into()),
+                    Err(e) => Err(io::Error::other(e)),
+                };
+                Layer { diff_id: diff_id.clone(), open: Box::new(open) }
+            })
+            .collect();
+        self.snapshots().ensure_layers(&layers).map_err(|e| diff_id_error(e, diff_ids))?;
+        Ok(())
+    }
+}
+
+/// A layer that is not what the configuration says, in Docker's words.
+pub(crate) fn diff_id_error(error: hako_snapshot::Error, diff_ids: &[Digest]) -> Error {
+    match error {
+        hako_snapshot::Error::DiffId { expected, actual } => {
+            let index = diff_ids.iter().position(|id| *id == expected).unwrap_or_default();
+            Error::DiffId { index, expected, actual }
+        }
+        other => Error::Snapshot(other),
+    }
+}
+
+fn put_layers(
+    contents: &Contents,
+    lease: &Lease,
+    files: &[LayerFile],
+    diff_ids: &[Digest],
+) -> Result<Vec<Descriptor>> {
+    files
+        .iter()
+        .zip(diff_ids)
+        .enumerate()
+        .map(|(index, (file, diff_id))| layer::put(contents, lease, index, file, diff_id))
+        .collect()
+}
+
+/// The manifest of an image that has none. Equal images have equal manifests.
+fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Result<Vec<u8>> {
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_MANIFEST.into()),
+        artifact_type: None,
+        config,
+        layers,
+        subject: None,
+        annotations: BTreeMap::new(),
+        extra: serde_json::Map::new(),
+    };
+    serde_json::to_vec(&manifest).map_err(|source| Error::Json { path: "manifest".into(), source })
+}
+
+/// Gives an image its names, and says whose they were.
+fn publish(names: &Names<'_>, image: Stored) -> Result<Loaded> {
+    names::set_image(names, &image.id, &image.manifest)?;
+    let mut renamed = Vec::new();
+    for reference in &image.names {
+        let tag = names::Tag::new(&image.id, image.target.clone(), image.exact);
+        match names::set_tag(names, reference, &tag)? {
+            Some(old) if old != image.id => renamed.push((reference.clone(), old)),
+            _ => {}
+        }
+    }
+    Ok(Loaded { id: image.id, names: image.names, renamed })
+}
