@@ -45,6 +45,7 @@ What else is in the guest:
 
 The machine:
   --kernel NAME         6.12 (default), 6.1 or 5.10: Debian's cloud kernels
+  --systemd             PID 1 is systemd, and the jobs are a service of it
   --memory MIB          default 1024
   --timeout SECONDS     for the whole run, default 900
   --verbose             print all output, not only that of failures
@@ -96,6 +97,7 @@ enum Wanted {
 struct Options {
     wanted: Vec<Wanted>,
     shell: bool,
+    systemd: bool,
     runtime: Option<String>,
     programs: Vec<PathBuf>,
     files: Vec<PathBuf>,
@@ -131,6 +133,7 @@ impl Options {
         let mut options = Self {
             wanted: Vec::new(),
             shell: false,
+            systemd: false,
             runtime: None,
             programs: Vec::new(),
             files: Vec::new(),
@@ -150,6 +153,7 @@ impl Options {
             match argument.as_str() {
                 "--help" | "-h" => return Ok(None),
                 "--shell" => options.shell = true,
+                "--systemd" => options.systemd = true,
                 "--verbose" => options.verbose = true,
                 "--require" => options.require = true,
                 "--test" => options.wanted.push(Wanted::Test(value()?)),
@@ -211,6 +215,10 @@ fn boot_and_test(options: &Options) -> Result<bool> {
     let kernel = packages.package(&package, suite)?;
 
     let mut tree = Tree::new();
+    if options.systemd {
+        let root = packages.root("systemd-root", &["systemd", "dbus"], "bookworm")?;
+        guest::add_systemd(&mut tree, &root, &workspace)?;
+    }
     guest::add_scripts(&mut tree, &workspace)?;
     modules::add(&mut tree, &kernel, &release, &cache)?;
     let parser = packages.package("apparmor", "bookworm")?.join("sbin/apparmor_parser");
@@ -249,6 +257,7 @@ fn boot_and_test(options: &Options) -> Result<bool> {
         memory_mib: options.memory_mib,
         logs: &cache.join("logs"),
         seconds_max: options.seconds_max,
+        systemd: options.systemd,
     };
     if options.shell {
         return machine.shell().map(|()| true);

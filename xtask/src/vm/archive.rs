@@ -61,15 +61,30 @@ impl Tree {
 
     /// Adds a file or directory of the host and all beneath it. Symbolic links stay links.
     pub(crate) fn copy(&mut self, path: &Path, from: &Path) -> Result<()> {
+        self.copy_without(path, from, &[])
+    }
+
+    /// The same, without what lies at or below these paths of the guest.
+    pub(crate) fn copy_without(
+        &mut self,
+        path: &Path,
+        from: &Path,
+        without: &[&str],
+    ) -> Result<()> {
+        if without.iter().any(|unwanted| path == Path::new(unwanted)) {
+            return Ok(());
+        }
         let kind = from.symlink_metadata().at("lstat", from)?.file_type();
         if kind.is_symlink() {
             let target = from.read_link().at("readlink", from)?;
             self.insert(path, Node::Symlink { target });
         } else if kind.is_dir() {
-            self.directory(path);
+            if path != Path::new("/") {
+                self.directory(path);
+            }
             for entry in from.read_dir().at("opendir", from)? {
                 let entry = entry.at("readdir", from)?;
-                self.copy(&path.join(entry.file_name()), &entry.path())?;
+                self.copy_without(&path.join(entry.file_name()), &entry.path(), without)?;
             }
         } else if kind.is_file() {
             self.file(path, from)?;

@@ -38,15 +38,17 @@ pub(crate) enum Kind {
 
 pub(crate) fn add_scripts(tree: &mut Tree, workspace: &Path) -> Result<()> {
     let from = workspace.join("tests/vm");
-    for (name, mode) in [("init", 0o755), ("run-jobs", 0o644)] {
+    for (name, to, mode) in [("init", "/init", 0o755), ("run-jobs", "/vm/run-jobs", 0o755)] {
         let from = from.join(name);
-        let text = std::fs::read(&from).at("read", &from)?;
-        let to = if name == "init" { "/init".into() } else { format!("/vm/{name}") };
-        tree.bytes(to, mode, text);
+        tree.bytes(to, mode, std::fs::read(&from).at("read", &from)?);
     }
     let files = [
-        ("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\n"),
-        ("/etc/group", "root:x:0:\nuser:x:1000:\n"),
+        (
+            "/etc/passwd",
+            "root:x:0:0:root:/root:/bin/sh\nmessagebus:x:101:101::/nonexistent:/bin/false\n\
+             user:x:1000:1000:user:/tmp:/bin/sh\n",
+        ),
+        ("/etc/group", "root:x:0:\nmessagebus:x:101:\nuser:x:1000:\n"),
         ("/etc/subuid", "user:100000:65536\n"),
         ("/etc/subgid", "user:100000:65536\n"),
         ("/etc/hosts", "127.0.0.1 localhost guest\n"),
@@ -66,6 +68,72 @@ pub(crate) fn add_busybox(tree: &mut Tree, package: &Path) -> Result<()> {
     tree.symlink("/bin/sh", shell);
     Ok(())
 }
+
+/// Adds systemd, to be PID 1, and the message bus on which it is spoken to. The jobs are a service of it.
+///
+/// The packages are unpacked, not installed: what their maintainer scripts would do and a boot needs is done here.
+pub(crate) fn add_systemd(tree: &mut Tree, root: &Path, workspace: &Path) -> Result<()> {
+    tree.copy_without(Path::new("/"), root, UNWANTED)?;
+    let service = workspace.join("tests/vm/jobs.service");
+    tree.copy(Path::new("/etc/systemd/system/jobs.service"), &service)?;
+    tree.bytes("/etc/machine-id", 0o444, "00000000000000000000000000000001\n");
+    for unit in MASKED {
+        tree.symlink(format!("/etc/systemd/system/{unit}"), "/dev/null");
+    }
+    Ok(())
+}
+
+/// What is never read in the guest.
+const UNWANTED: &[&str] = &[
+    "/usr/share/doc",
+    "/usr/share/locale",
+    "/usr/share/man",
+    "/usr/share/i18n",
+    "/usr/share/zoneinfo",
+    "/usr/share/perl5",
+    "/usr/share/bash-completion",
+    "/usr/share/zsh",
+    "/usr/share/lintian",
+    "/usr/share/bug",
+    "/usr/lib/x86_64-linux-gnu/gconv",
+    "/usr/lib/x86_64-linux-gnu/perl-base",
+    "/usr/bin/perl",
+    "/usr/bin/perl5.36.0",
+    "/lib/udev",
+    "/usr/lib/udev",
+];
+
+/// Units that only cost time in a guest that lives for a minute.
+const MASKED: &[&str] = &[
+    "systemd-journal-flush.service",
+    "systemd-update-utmp.service",
+    "systemd-random-seed.service",
+    "systemd-pcrphase.service",
+    "systemd-pcrphase-sysinit.service",
+    "systemd-pcrmachine.service",
+    "systemd-firstboot.service",
+    "systemd-binfmt.service",
+    "systemd-modules-load.service",
+    "systemd-sysctl.service",
+    "systemd-remount-fs.service",
+    "systemd-machine-id-commit.service",
+    "systemd-boot-system-token.service",
+    "systemd-logind.service",
+    "systemd-tmpfiles-clean.timer",
+    "dev-mqueue.mount",
+    "dev-hugepages.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "sys-kernel-config.mount",
+    "sys-fs-fuse-connections.mount",
+    "proc-sys-fs-binfmt_misc.automount",
+    "kmod-static-nodes.service",
+    "modprobe@.service",
+    "systemd-sysusers.service",
+    "systemd-tmpfiles-setup.service",
+    "systemd-tmpfiles-setup-dev.service",
+    "systemd-ask-password-console.path",
+];
 
 pub(crate) fn add_jobs(tree: &mut Tree, jobs: &[Job]) {
     for (number, job) in jobs.iter().enumerate() {

@@ -94,11 +94,14 @@ pub(crate) struct Machine<'a> {
     /// Where the console's and QEMU's words go.
     pub(crate) logs: &'a Path,
     pub(crate) seconds_max: u64,
+    /// systemd is PID 1, not our own init.
+    pub(crate) systemd: bool,
 }
 
 /// Kernel parameters: v2 only, a panic ends the machine, a few huge pages, the clock as said above.
 const KERNEL_PARAMETERS: &str = "console=ttyS0 quiet panic=-1 cgroup_no_v1=all hugepagesz=2M hugepages=16 \
-     tsc_early_khz=2600000 lpj=10400000 systemd.unified_cgroup_hierarchy=1";
+     tsc_early_khz=2600000 lpj=10400000";
+const SYSTEMD_PARAMETERS: &str = "hako.systemd systemd.unified_cgroup_hierarchy=1 systemd.unit=jobs.service systemd.show_status=no";
 
 impl Machine<'_> {
     fn command(&self, parameters: &str) -> Command {
@@ -122,7 +125,7 @@ impl Machine<'_> {
         let console = self.logs.join("console.log");
         let words = self.logs.join("qemu.log");
         fs::create_dir_all(self.logs).at("mkdir", self.logs)?;
-        let mut command = self.command("");
+        let mut command = self.command(if self.systemd { SYSTEMD_PARAMETERS } else { "" });
         command
             .arg("-serial")
             .arg(format!("file:{}", console.display()))

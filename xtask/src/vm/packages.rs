@@ -39,18 +39,49 @@ impl Packages {
     /// A package with all it depends on that this host has not installed, unpacked into one directory.
     pub(crate) fn package_and_needed(&self, name: &str, suite: &str) -> Result<PathBuf> {
         self.ensure(&format!("{name}-and-needed"), suite, |archives| {
-            let cache = format!("Dir::Cache::archives={}", archives.display());
-            fs::create_dir_all(archives.join("partial")).at("mkdir", archives)?;
-            let mut apt = self.apt("apt-get", suite)?;
-            apt.args(["install", "--yes", "--download-only", "--no-install-recommends"]).args([
-                "--target-release",
+            self.fetch(archives, &[name], suite, &[])
+        })
+    }
+
+    /// Downloads what installing these would need.
+    fn fetch(
+        &self,
+        archives: &Path,
+        packages: &[&str],
+        suite: &str,
+        settings: &[&str],
+    ) -> Result<()> {
+        let partial = archives.join("partial");
+        fs::create_dir_all(&partial).at("mkdir", &partial)?;
+        let mut apt = self.apt("apt-get", suite)?;
+        apt.args([
+            "install",
+            "--yes",
+            "--download-only",
+            "--no-install-recommends",
+            "--target-release",
+            suite,
+        ]);
+        apt.args(["-o", &format!("Dir::Cache::archives={}", archives.display())]);
+        for setting in settings {
+            apt.args(["-o", setting]);
+        }
+        output(apt.args(packages))?;
+        Ok(())
+    }
+
+    /// Packages with all they depend on, whatever this host has: a root file system called `name`. Unpacked only:
+    /// no maintainer script runs.
+    pub(crate) fn root(&self, name: &str, packages: &[&str], suite: &str) -> Result<PathBuf> {
+        self.ensure(name, suite, |archives| {
+            let nothing = archives.join("status");
+            fs::write(&nothing, "").at("write", &nothing)?;
+            self.fetch(
+                archives,
+                packages,
                 suite,
-                "-o",
-                &cache,
-                name,
-            ]);
-            output(&mut apt)?;
-            Ok(())
+                &[&format!("Dir::State::status={}", nothing.display())],
+            )
         })
     }
 
