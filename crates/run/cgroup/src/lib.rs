@@ -34,6 +34,8 @@ mod device_program;
 pub mod devices;
 mod host;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 pub mod stats;
 mod sys;
 mod v1;

@@ -27,8 +27,11 @@ struct Guard {
 
 impl Guard {
     fn new(test: &str, join: Join, resources: &str) -> Option<Guard> {
+        Guard::on(Host::detect().unwrap(), test, join, resources)
+    }
+
+    fn on(host: Host, test: &str, join: Join, resources: &str) -> Option<Guard> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let host = Host::detect().unwrap();
         if host.mode() == hako_cgroup::Mode::None {
             skip(test, "no cgroups are mounted");
             return None;
@@ -94,13 +97,11 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.cgroup.thaw().ok();
         self.cgroup.kill_all().ok();
-        if let Some(created) = self.created.take() {
-            // Panicking here while panicking would hide the first one.
-            if let Err(e) = created.abort()
-                && !std::thread::panicking()
-            {
-                panic!("{e:?}");
-            }
+        // With what was joined late. Panicking while panicking would hide the first one.
+        if let Err(e) = self.cgroup.remove()
+            && !std::thread::panicking()
+        {
+            panic!("{e:?}");
         }
     }
 }
@@ -317,4 +318,142 @@ fn a_refused_value_names_file_value_and_field() {
     for d in &plan.directories {
         assert!(!Path::new(&d.path).exists(), "{:?} is left", d.path);
     }
+}
+
+#[test]
+fn killed_for_want_of_memory_is_counted() {
+    let name = "killed_for_want_of_memory_is_counted";
+    let resources = r#"{"memory": {"limit": 8388608, "swap": 8388608}}"#;
+    let guard = match Guard::new(name, Join::Needed, resources) {
+        Some(guard) => guard,
+        None => return,
+    };
+    assert_eq!(guard.cgroup.oom_kills().unwrap(), Some(0));
+    let output = guard.sh("x=a; while :; do x=$x$x; done").wait_with_output().unwrap();
+    assert!(!output.status.success());
+    assert!(guard.cgroup.oom_kills().unwrap().unwrap() >= 1);
+    let memory = guard.cgroup.stats().unwrap().memory.unwrap();
+    assert_eq!(memory.limit, Some(8 << 20));
+    assert!(memory.oom_kills >= 1, "{memory:?}");
+}
+
+/// Opens null, which is allowed, and full, which is not.
+const OPEN: &str = "true > /dev/null || exit 1; true < /dev/full && exit 2; exit 0";
+const ONLY_NULL: &str = r#"{"devices": [{"allow": true, "access": "rwm"},
+    {"allow": false, "type": "c", "major": 1, "minor": 7, "access": "r"}]}"#;
+
+fn check_devices(name: &str, host: Host) {
+    let Some(mut guard) = Guard::on(host, name, Join::Needed, ONLY_NULL) else { return };
+    let output = guard.sh(OPEN).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    // Back to everything, and to the default, in which full may be read.
+    let host = guard.host.clone();
+    for rules in [r#"[{"allow": true, "access": "rwm"}]"#, r#"[{"allow": false, "access": "rwm"}]"#]
+    {
+        let resources: Resources =
+            serde_json::from_str(&format!(r#"{{"devices": {rules}}}"#)).unwrap();
+        guard.cgroup.update(&host, &resources).unwrap();
+        let output = guard.sh(OPEN).wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{rules}");
+    }
+    // The machine's memory is no device of a container; making its node is harmless.
+    let node = std::env::temp_dir().join(format!("hako-test-mem-{name}-{}", std::process::id()));
+    let script = format!(
+        "mknod {0} c 1 1 || exit 1; true < {0} && exit 2; true < /dev/zero || exit 3; exit 0",
+        node.display()
+    );
+    let output = guard.sh(&script).wait_with_output().unwrap();
+    fs::remove_file(&node).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn devices_by_lines() {
+    let host = Host::detect().unwrap();
+    if host.hierarchy(Controller::Devices).is_none() {
+        return skip("devices_by_lines", "no v1 devices controller");
+    }
+    check_devices("devices_by_lines", host);
+}
+
+#[test]
+fn devices_by_program() {
+    let mut host = Host::detect().unwrap();
+    if host.v2.is_none() {
+        return skip("devices_by_program", "no cgroup v2");
+    }
+    host.v1.retain(|h| !h.controllers.contains(Controller::Devices));
+    check_devices("devices_by_program", host);
+}
+
+#[test]
+fn a_new_program_takes_the_place_of_the_old() {
+    use std::os::fd::AsFd;
+    let name = "a_new_program_takes_the_place_of_the_old";
+    let mut host = Host::detect().unwrap();
+    if host.v2.is_none() {
+        return skip(name, "no cgroup v2");
+    }
+    host.v1.retain(|h| !h.controllers.contains(Controller::Devices));
+    let Some(mut guard) = Guard::on(host.clone(), name, Join::Needed, "{}") else { return };
+    let programs = |guard: &Guard| {
+        let fd = guard.cgroup.open_unified().unwrap().unwrap();
+        hako_sys::bpf::device_programs(fd.as_fd()).unwrap()
+    };
+    let before = programs(&guard);
+    assert_eq!(before.len(), 1);
+    let resources: Resources = serde_json::from_str(ONLY_NULL).unwrap();
+    guard.cgroup.update(&host, &resources).unwrap();
+    let after = programs(&guard);
+    assert_eq!(after.len(), 1);
+    assert_ne!(before, after);
+    // Without rules devices stay as they are.
+    guard.cgroup.update(&host, &Resources::default()).unwrap();
+    assert_eq!(programs(&guard), after);
+}
+
+#[test]
+fn statistics() {
+    let name = "statistics";
+    for (join, resources) in [(Join::Needed, "{}"), (Join::All, r#"{"pids": {"limit": 50}}"#)] {
+        let Some(guard) = Guard::new(name, join, resources) else { return };
+        let mut child = guard.sh("i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; exec sleep 60");
+        eventually("processor time", || guard.cgroup.stats().unwrap().cpu.usage > 1_000_000);
+        let stats = guard.cgroup.stats().unwrap();
+        assert_eq!(stats.pids.current, 1);
+        assert_eq!(stats.pids.limit, (join == Join::All).then_some(50));
+        let memory = stats.memory.unwrap();
+        assert!(memory.usage > 4096 && memory.limit.is_none(), "{memory:?}");
+        assert!(!memory.stat.is_empty());
+        if guard.host.v2.is_some() {
+            assert!(stats.cpu.pressure.is_some());
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn huge_page_limits() {
+    let name = "huge_page_limits";
+    let resources = r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}]}"#;
+    let Some(guard) = Guard::new(name, Join::Needed, resources) else { return };
+    let d = guard.cgroup.directory(Controller::Hugetlb).unwrap();
+    let file = if d.unified { "hugetlb.2MB.max" } else { "hugetlb.2MB.limit_in_bytes" };
+    assert_eq!(guard.read(Controller::Hugetlb, file), "4194304");
+    assert_eq!(guard.cgroup.stats().unwrap().hugetlb["2MB"].usage, 0);
+}
+
+#[test]
+fn a_limit_below_usage_is_refused_when_asked_to() {
+    let name = "a_limit_below_usage_is_refused_when_asked_to";
+    let Some(mut guard) = Guard::new(name, Join::Needed, "{}") else { return };
+    let mut child = guard.sleeper();
+    let resources: Resources =
+        serde_json::from_str(r#"{"memory": {"limit": 4096, "checkBeforeUpdate": true}}"#).unwrap();
+    let host = guard.host.clone();
+    let error = guard.cgroup.update(&host, &resources).unwrap_err();
+    assert!(matches!(error, hako_cgroup::Error::BelowUsage { limit: 4096, .. }), "{error}");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
