@@ -1,0 +1,135 @@
+//! Images, as the engine adds to them: the tour image that needs no loading, and the question
+//! which containers use one.
+
+use std::{io::Write, path::PathBuf};
+
+use hako_image::{Image, LoadOptions, Loaded, Source, Summary, User, Users};
+use hako_docker::image::DeleteItem;
+use hako_oci::{Digest, Reference};
+use hako_snapshot::Chain;
+
+use crate::{Engine, Error, Result};
+
+/// The name of the image that hako carries inside itself.
+pub const TOUR: &str = "hako:tour";
+/// What tells the tour program which namespaces are the host's: `kind=id`, with commas between.
+const TOUR_ENV: &str = "HAKO_HOST_NAMESPACES";
+const NAMESPACES: &[&str] = &["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+
+impl Engine {
+    /// Reads images from an archive or a layout directory into the store.
+    pub fn load(&self, path: PathBuf) -> Result<Vec<Loaded>> {
+        self.load_from(Source::Path(path))
+    }
+
+    /// Reads images from a stream into the store.
+    pub fn load_stream(&self, stream: Box<dyn std::io::Read + Send>) -> Result<Vec<Loaded>> {
+        self.load_from(Source::Stream(stream))
+    }
+
+    fn load_from(&self, source: Source) -> Result<Vec<Loaded>> {
+        self.needs_root("load")?;
+        self.images()?.sweep()?;
+        Ok(self.images()?.load(source, &LoadOptions::default())?)
+    }
+
+    /// Writes images as one archive.
+    pub fn save(&self, words: &[String], out: &mut dyn Write) -> Result<()> {
+        Ok(self.images()?.save(words, out)?)
+    }
+
+    /// All images, newest first.
+    pub fn image_list(&self) -> Result<Vec<Summary>> {
+        Ok(self.images()?.list()?)
+    }
+
+    /// The image of this name, digest, ID, or beginning of an ID.
+    pub fn image(&self, word: &str) -> Result<Image> {
+        Ok(self.images()?.resolve(word)?)
+    }
+
+    /// The document of `docker image inspect`.
+    pub fn inspect_image(&self, image: &Image) -> Result<hako_docker::Image> {
+        Ok(self.images()?.inspect(image)?)
+    }
+
+    /// How an image came to be, newest step first.
+    pub fn history(&self, image: &Image) -> Result<Vec<hako_docker::image::HistoryItem>> {
+        Ok(self.images()?.history(image)?)
+    }
+
+    /// Gives an image one more name.
+    pub fn tag(&self, word: &str, name: &Reference) -> Result<()> {
+        self.images()?.tag(word, name)?;
+        Ok(())
+    }
+
+    /// Removes a name of an image, and with its last name the image, unless a container uses it.
+    pub fn remove_image(&self, word: &str, force: bool) -> Result<Vec<DeleteItem>> {
+        self.images()?.sweep()?;
+        let users: &mut Users<'_> = &mut |id| Ok(self.users(id)?);
+        Ok(self.images()?.remove(word, force, users)?)
+    }
+
+    /// Removes images that have neither a name nor a container, and says how many bytes that freed.
+    pub fn prune_images(&self) -> Result<(Vec<DeleteItem>, u64)> {
+        let users: &mut Users<'_> = &mut |id| Ok(self.users(id)?);
+        Ok(self.images()?.prune(users)?)
+    }
+
+    fn users(&self, id: &Digest) -> Result<Vec<User>> {
+        self.containers()
+            .of_image(id)?
+            .iter()
+            .map(|c| Ok(User { id: c.short_id().to_owned(), running: self.monitor_lives(&c.id)? }))
+            .collect()
+    }
+
+    /// Like [`Engine::image`], and knows the tour image without its having been loaded.
+    pub(crate) fn image_for_run(&self, word: &str) -> Result<Image> {
+        match self.image(word) {
+            Err(e) if e.is_no_image() && self.is_tour(word) => {
+                self.load_stream(Box::new(self.embedded.tour))?;
+                self.image(word)
+            }
+            found => found,
+        }
+    }
+
+    /// Whether an image can be run without being loaded or pulled first.
+    pub fn image_is_here(&self, word: &str) -> Result<bool> {
+        match self.image(word) {
+            Ok(_) => Ok(true),
+            Err(e) if e.is_no_image() => Ok(self.is_tour(word)),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn is_tour(&self, word: &str) -> bool {
+        word == TOUR && !self.embedded.tour.is_empty()
+    }
+
+    pub(crate) fn unpack(&self, image: &Image) -> Result<Chain> {
+        Ok(self.images()?.unpack(image)?)
+    }
+
+    /// The tour program shows the host's namespaces beside its own. They are no secret of its
+    /// kind only: other images are not told.
+    pub(crate) fn engine_env(&self, image: &Image) -> Result<Vec<String>> {
+        if self.embedded.tour_id.is_empty() || image.id().to_string() != self.embedded.tour_id {
+            return Ok(Vec::new());
+        }
+        let ids = NAMESPACES
+            .iter()
+            .map(|kind| {
+                let path = format!("/proc/self/ns/{kind}");
+                let link = std::fs::read_link(&path).map_err(Error::io("readlink", &path))?;
+                // As `mnt:[4026531841]`.
+                let digits = |c: char| c.is_ascii_digit();
+                let id: String = link.to_string_lossy().chars().filter(|c| digits(*c)).collect();
+                Ok(format!("{kind}={id}"))
+            })
+            .collect::<Result<Vec<String>>>()?;
+        Ok(vec![format!("{TOUR_ENV}={}", ids.join(","))])
+    }
+}

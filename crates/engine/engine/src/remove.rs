@@ -1,0 +1,76 @@
+//! Removing containers, with everything that belongs to them.
+
+use std::{fs, io};
+
+use hako_root::Root;
+
+use crate::{Container, Engine, Error, Result};
+
+impl Engine {
+    /// Removes a container. One that runs is killed with `force`, and refused without.
+    pub fn remove(&self, container: &Container, force: bool) -> Result<()> {
+        if self.monitor_lives(&container.id)? {
+            if !force {
+                return Err(Error::Running(container.name.clone()));
+            }
+            self.kill_and_wait(container)?;
+        }
+        // A monitor with `--rm` may be removing it by itself just now: then it is gone, and well.
+        let op = match self.lock_container(container) {
+            Err(Error::NoContainer(_)) => return Ok(()),
+            locked => locked?,
+        };
+        if self.monitor_lives(&container.id)? {
+            self.wait_monitor(&container.id)?;
+        }
+        self.bury(&container.id)?;
+        self.forget(container)?;
+        drop(op);
+        Ok(())
+    }
+
+    /// Removes a container whose end its monitor has just reported, while the monitor still waits
+    /// for us.
+    pub(crate) fn remove_ended(&self, container: &Container) -> Result<()> {
+        let _op = match self.lock_container(container) {
+            Err(Error::NoContainer(_)) => return Ok(()),
+            locked => locked?,
+        };
+        self.remove_run_dir(&container.id)?;
+        self.forget(container)
+    }
+
+    /// What the monitor runs at the end of a container with `--rm` that nobody owns.
+    pub fn cleanup(&self, id: &str) -> Result<()> {
+        match self.find(id) {
+            Ok(container) if container.record.auto_remove => self.remove_ended(&container),
+            Ok(_) | Err(Error::NoContainer(_)) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The row goes first: a kill after it leaves files that a sweep finds without a row.
+    fn forget(&self, container: &Container) -> Result<()> {
+        self.containers().remove(&container.id)?;
+        self.remove_files(&container.id)
+    }
+
+    pub(crate) fn remove_files(&self, id: &str) -> Result<()> {
+        self.remove_run_dir(id)?;
+        self.snapshots()?.remove(id)?;
+        let dir = self.places.container_dir(id);
+        match fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(Error::io("remove", dir)),
+        }
+    }
+
+    /// Nothing is mounted there: the container's mounts were its own namespace's.
+    pub(crate) fn remove_run_dir(&self, id: &str) -> Result<()> {
+        let containers = Root::open(&self.places.run_root.join("containers"))?;
+        match containers.remove_all(id.as_ref()) {
+            Err(e) if e.is_not_found() => Ok(()),
+            removed => Ok(removed?),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Starting a container: its bundle is written anew, and a monitor takes it from there.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use hako_bundle::Facts;
+use hako_monitor::{Client, Config, Event, LogConfig, Request, Streams, client::Received};
+use hako_sys::{fs::Lock, tty::WindowSize};
+
+use crate::{Container, Engine, Error, Result, lock, places::private_dirs};
+
+/// Longest `/etc/passwd` or `/etc/group` that is read (CVE-2026-47262: gigabytes of it).
+const USERS_BYTES_MAX: u64 = 1 << 20;
+
+/// How the one who starts a container takes part in it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StartRequest {
+    /// What to be attached to, from the first byte on.
+    pub streams: Streams,
+    /// Size of the terminal at its start.
+    pub size: Option<WindowSize>,
+    /// Whether the starter removes the container at its end ([`Attachment::finish`]).
+    pub own: bool,
+}
+
+/// A connection to a running container.
+pub struct Attachment {
+    pub(crate) client: Client,
+    /// The container.
+    pub container: Container,
+    /// Its first process on the host; 0 where it was attached to later.
+    pub pid: i32,
+}
+
+impl Engine {
+    /// Starts a container, and returns when its program runs.
+    pub fn start(&self, container: &Container, request: StartRequest) -> Result<Attachment> {
+        self.needs_root("start")?;
+        let op = self.lock_container(container)?;
+        // It may have been removed while we waited for the lock.
+        self.find(&container.id)?;
+        if self.monitor_lives(&container.id)? {
+            return Err(Error::AlreadyRunning(container.id.clone()));
+        }
+        self.bury(&container.id)?;
+        self.write_bundle(container)?;
+        let (mut client, theirs) = Client::pair()?;
+        client.send(&Request::Attach(request.streams))?;
+        if let Some(size) = request.size {
+            client.send(&Request::Resize(size))?;
+        }
+        if request.own {
+            client.send(&Request::Own)?;
+        }
+        self.program()?.spawn_monitor(self.places.run_dir(&container.id).as_os_str(), theirs)?;
+        let started = wait_started(&mut client, container);
+        if started.is_err() {
+            self.bury(&container.id)?;
+        }
+        drop(op);
+        Ok(Attachment { client, container: container.clone(), pid: started? })
+    }
+
+    /// One command at a time starts, ends or removes a container.
+    pub(crate) fn lock_container(&self, container: &Container) -> Result<lock::Held> {
+        let path = self.op_lock(&container.id);
+        match lock::take(&path, Lock::Exclusive) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(Error::NoContainer(container.name.clone()))
+            }
+            taken => taken,
+        }
+    }
+
+    pub(crate) fn op_lock(&self, id: &str) -> PathBuf {
+        self.places.container_dir(id).join("lock")
+    }
+
+    fn write_bundle(&self, container: &Container) -> Result<()> {
+        let (id, record) = (&container.id, &container.record);
+        let run_dir = self.places.run_dir(id);
+        let snapshots = self.snapshots()?;
+        let (passwd, group) = {
+            let root = snapshots.view(id)?;
+            (read_users(&root, "etc/passwd")?, read_users(&root, "etc/group")?)
+        };
+        let containers = self.joined_containers(container)?;
+        let files_dir = self.places.container_dir(id);
+        let mut config = record.config.clone();
+        config.env.extend(record.engine_env.iter().cloned());
+        let facts = Facts {
+            id,
+            passwd: &passwd,
+            group: &group,
+            files_dir: &files_dir,
+            volumes: &BTreeMap::new(),
+            containers: &containers,
+            machine: self.machine()?,
+        };
+        let bundle = hako_bundle::bundle(&record.options, &config, &facts)?;
+        for (name, content) in &bundle.files {
+            write(&files_dir.join(name), content, 0o644)?;
+        }
+        private_dirs(&run_dir.join("rootfs"))?;
+        let json = |value: serde_json::Result<Vec<u8>>| {
+            value.map_err(|source| Error::Record { id: id.clone(), source })
+        };
+        write(&run_dir.join("config.json"), &json(serde_json::to_vec(&bundle.spec))?, 0o600)?;
+        let monitor = self.monitor_config(container, snapshots.mounts(id)?);
+        let name = run_dir.join(hako_monitor::config::CONFIG_NAME);
+        write(&name, &json(serde_json::to_vec(&monitor))?, 0o600)
+    }
+
+    fn monitor_config(
+        &self,
+        container: &Container,
+        rootfs_mounts: Vec<hako_oci::runtime::Mount>,
+    ) -> Config {
+        let (id, record) = (&container.id, &container.record);
+        let log = (!record.no_log).then(|| LogConfig {
+            path: self.log_path(id),
+            max_bytes: record.log_bytes_max,
+            max_files: record.log_files_max,
+        });
+        Config {
+            id: id.clone(),
+            runtime_root: self.places.runtime_root(),
+            rootfs_mounts,
+            stdin_open: record.options.stdin_open,
+            stdin_once: record.attached[0],
+            log,
+            exit_file: self.exit_file(id),
+            on_exit: match record.auto_remove {
+                true => self.cleanup_command(id),
+                false => Vec::new(),
+            },
+            init: record.options.init,
+            seccomp_cache: Some(self.places.run_root.join("seccomp")),
+        }
+    }
+
+    /// What the monitor executes when nobody else removes the container.
+    fn cleanup_command(&self, id: &str) -> Vec<String> {
+        // The file that this process runs, even if it was replaced or moved since.
+        let program = fs::read_link("/proc/self/exe").unwrap_or_else(|_| "hako".into());
+        let place = |path: &Path| path.display().to_string();
+        vec![
+            place(&program),
+            "--root".into(),
+            place(&self.places.root),
+            "--run-root".into(),
+            place(&self.places.run_root),
+            "container".into(),
+            "cleanup".into(),
+            id.to_owned(),
+        ]
+    }
+
+    /// The log of a container, in Docker's json-file format.
+    pub(crate) fn log_path(&self, id: &str) -> PathBuf {
+        self.places.container_dir(id).join(format!("{id}-json.log"))
+    }
+
+    /// Processes of the containers whose namespaces are joined.
+    fn joined_containers(&self, container: &Container) -> Result<BTreeMap<String, i32>> {
+        let mut pids = BTreeMap::new();
+        for word in hako_bundle::joined_containers(&container.record.options) {
+            let other = self.find(word)?;
+            match self.status(&other)? {
+                crate::Status::Running(crate::Running { pid: Some(pid), .. }) => {
+                    pids.insert(word.to_owned(), pid);
+                }
+                _ => return Err(Error::NotRunning(word.to_owned())),
+            }
+        }
+        Ok(pids)
+    }
+}
+
+fn wait_started(client: &mut Client, container: &Container) -> Result<i32> {
+    match client.receive(None)? {
+        Received::Event(Event::Started { pid }) => Ok(pid),
+        Received::Event(Event::Failed(failure)) => Err(Error::Start { failure }),
+        // Nothing else comes before the one or the other.
+        Received::Event(_) | Received::Nothing | Received::End => {
+            Err(Error::MonitorLost(container.id.clone()))
+        }
+    }
+}
+
+fn read_users(root: &hako_root::Root, path: &str) -> Result<Vec<u8>> {
+    match root.read(Path::new(path), USERS_BYTES_MAX) {
+        Err(e) if e.is_not_found() => Ok(Vec::new()),
+        read => Ok(read?),
+    }
+}
+
+fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let mut file =
+            fs::File::options().write(true).create(true).truncate(true).mode(mode).open(path)?;
+        io::Write::write_all(&mut file, content)
+    };
+    write().map_err(Error::io("write", path))
+}
