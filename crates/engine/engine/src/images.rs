@@ -3,8 +3,8 @@
 
 use std::{io::Write, path::PathBuf};
 
-use hako_image::{Image, LoadOptions, Loaded, Source, Summary, User, Users};
 use hako_docker::image::DeleteItem;
+use hako_image::{Image, LoadOptions, Loaded, Source, Summary, User, Users};
 use hako_oci::{Digest, Reference};
 use hako_snapshot::Chain;
 

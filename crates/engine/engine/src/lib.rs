@@ -46,12 +46,12 @@ use hako_db::Db;
 use hako_image::ImageStore;
 use hako_snapshot::{Overlay, Snapshotter};
 
-pub use hako_docker as docker;
-pub use hako_image::{Image, Loaded, Summary, unix_seconds};
-pub use hako_oci::{Digest, Reference};
 /// The user's options and the grammars of the flags that they come from.
 pub use hako_bundle as options;
+pub use hako_docker as docker;
+pub use hako_image::{Image, Loaded, Summary, unix_seconds};
 pub use hako_monitor::{Event, Exit, ExitRecord, Failure, Streams, client::Received};
+pub use hako_oci::{Digest, Reference};
 pub use hako_sys::{signal, tty::WindowSize};
 
 use crate::{container::Table, program::Program};

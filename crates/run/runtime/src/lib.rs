@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod container;
+mod control;
 mod error;
 mod options;
 mod plan;
 
 pub use container::{Created, Running, create};
+pub use control::{Stored, delete, kill, state};
 pub use error::{Error, Result};
 pub use hako_sys::process::ExitStatus;
 pub use options::{CgroupDriver, Console, Gate, Options, RefusedLimits, Stdio};
