@@ -184,7 +184,7 @@ struct Applier<'a> {
     options: &'a ApplyOptions,
     bytes: u64,
     entries: u64,
-    /// Whether something is, or may be, in the layers below.
+    /// Whether the layers below have to be there.
     below: bool,
     has_root: bool,
     omitted: Omitted,
@@ -281,6 +281,13 @@ impl<'a> Applier<'a> {
         // Docker makes the directory, even if nothing is to be hidden in it.
         match self.tree.parent(dir)? {
             Found::Below => {
+                self.below = true;
+                Ok(())
+            }
+            // Overlayfs knows no opaque root: every name in it has to be hidden for itself.
+            Found::Parent(dir)
+                if name.is_none() && dir.path.is_root() && self.options.onto == Onto::Directory =>
+            {
                 self.below = true;
                 Ok(())
             }

@@ -30,9 +30,10 @@ pub fn settle(layer: &Root, below: &Root, applied: &Applied) -> Result<bool> {
     if applied.loose.links {
         return Ok(false);
     }
-    for path in &applied.loose.directories {
+    for (path, looks_settled) in &applied.loose.directories {
         let shown = to_path(path.bytes());
         match below.open_dir_nofollow(&shown) {
+            Ok(_) if *looks_settled => {}
             Ok(like) => copy_attributes(&like, &layer.open_dir_nofollow(&shown)?)?,
             Err(e) => match e.errno() {
                 Some(Errno::ENOENT) => {}

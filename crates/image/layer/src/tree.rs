@@ -70,8 +70,10 @@ pub(crate) struct Tree<'a> {
     /// In a directory: what was hidden, and in which directories everything.
     whiteouts: BTreeSet<Plain>,
     opaques: BTreeSet<Plain>,
-    /// Directories that the layer does not describe.
-    implied: BTreeSet<Plain>,
+    /// Directories that entries were put into without being described. Below, there may be a link
+    /// in such a place, which leads those entries elsewhere; true where that is all there is to
+    /// ask, false where the looks of a directory are wanted too.
+    implied: BTreeMap<Plain, bool>,
 }
 
 /// What a layer in a directory leaves open until the layers below are there.
@@ -79,8 +81,9 @@ pub(crate) struct Tree<'a> {
 pub(crate) struct Loose {
     /// Whether links or parents lead into the layers below.
     pub(crate) links: bool,
-    /// Directories that the layer does not describe.
-    pub(crate) directories: Vec<Plain>,
+    /// Directories that entries were put into without being described; true where their looks are
+    /// settled.
+    pub(crate) directories: Vec<(Plain, bool)>,
     /// Whiteouts.
     pub(crate) whiteouts: Vec<Plain>,
 }
@@ -107,13 +110,18 @@ impl<'a> Tree<'a> {
             made: BTreeSet::new(),
             whiteouts: BTreeSet::new(),
             opaques: BTreeSet::new(),
-            implied: BTreeSet::new(),
+            implied: BTreeMap::new(),
         }
     }
 
     /// The directory of this path, made where it is missing.
     pub(crate) fn parent(&mut self, path: &Plain) -> Result<Found> {
-        self.look_up(path, true).map(|found| found.unwrap_or(Found::Below))
+        let found = self.look_up(path, true)?.unwrap_or(Found::Below);
+        if let (Onto::Overlay, Found::Parent(parent)) = (self.onto, &found) {
+            // A directory that the layer only implies is its own as well.
+            self.made.insert(parent.path.clone());
+        }
+        Ok(found)
     }
 
     /// The directory of this path; `None` where it is missing.
@@ -181,7 +189,7 @@ impl<'a> Tree<'a> {
             path.push(name);
             let name = c_name(name, &path)?;
             self.make_implied(&dir, &name, &path)?;
-            self.implied.insert(path.clone());
+            self.implied.insert(path.clone(), false);
             dir = dir.open_dir(&name)?;
         }
         Ok(Some(Parent { dir, path }))
@@ -348,7 +356,14 @@ impl<'a> Tree<'a> {
         for path in described.iter().chain([path]) {
             self.directories.remove(path);
         }
-        for set in [&mut self.made, &mut self.whiteouts, &mut self.opaques, &mut self.implied] {
+        // What was put into them may have belonged elsewhere, still.
+        for (_, looks_settled) in self.implied.range_mut(beneath.clone()) {
+            *looks_settled = true;
+        }
+        if let Some(looks_settled) = self.implied.get_mut(path) {
+            *looks_settled = true;
+        }
+        for set in [&mut self.made, &mut self.whiteouts, &mut self.opaques] {
             let gone: Vec<_> = set.range(beneath.clone()).chain([path]).cloned().collect();
             for path in &gone {
                 set.remove(path);
@@ -373,7 +388,9 @@ impl<'a> Tree<'a> {
                 match parent.dir.metadata(name)?.kind {
                     FileKind::Directory => {
                         // Hidden itself, the one below has no looks to give.
-                        self.implied.remove(path);
+                        if let Some(looks_settled) = self.implied.get_mut(path) {
+                            *looks_settled = true;
+                        }
                         self.set_opaque(parent.dir.open_dir(name)?.fd(), path)
                     }
                     _ => Ok(()),
@@ -447,9 +464,8 @@ impl<'a> Tree<'a> {
                 self.open(&above)?.unlink(&c_name(name, &path)?)?;
                 self.whiteouts.remove(&path);
             }
-            let implied: Vec<_> = self.implied.range(beneath).cloned().collect();
-            for path in &implied {
-                self.implied.remove(path);
+            for (_, looks_settled) in self.implied.range_mut(beneath) {
+                *looks_settled = true;
             }
         }
         Ok(())
@@ -459,8 +475,9 @@ impl<'a> Tree<'a> {
     /// their parents may become unreadable. Answers how many extended attributes were refused.
     pub(crate) fn finish(&mut self) -> Result<u64> {
         self.settle_opaques()?;
-        // A directory that is described after all, be it after what is in it.
-        self.implied.retain(|path| !self.directories.contains_key(path));
+        for (path, looks_settled) in &mut self.implied {
+            *looks_settled |= self.directories.contains_key(path);
+        }
         let mut directories: Vec<_> = std::mem::take(&mut self.directories).into_iter().collect();
         directories.sort_by_key(|(path, _)| std::cmp::Reverse(path.names().count()));
         let mut refused = 0;

@@ -176,6 +176,7 @@ fn what_is_below_is_asked_for() {
     check_needs_parent(&["l lib usr/lib", "f lib/a x"]);
     check_needs_parent(&["l a b/../c", "d c", "f a/d x"]);
     check_needs_parent(&["f a/.wh.b"]);
+    check_needs_parent(&["f .wh..wh..opq"]);
     assert!(!Dest::new().apply(Onto::Base, &["f a/b/c x"]).unwrap().needs_parent);
     assert!(!Dest::new().apply(Onto::Directory, &["d a", "f a/b x"]).unwrap().needs_parent);
     assert!(Dest::new().apply(Onto::Base, &["d ./", "f a"]).unwrap().has_root);
@@ -247,6 +248,7 @@ fn what_is_below_is_found() {
         &["l lib usr/lib", "d nothing", "d usr", "d700 usr/lib", "f usr/lib/a 1"],
     );
     check_stack(&[&["f a 1"], &["h b a", "f .wh.a"]], &["f b 1"]);
+    check_stack(&[&["f a 1", "d b", "f b/c 1"], &["f d 2", "f .wh..wh..opq"]], &["f d 2"]);
     // A directory below gives its looks to one that is only implied, unless it is hidden.
     check_stack(&[&["d700 a", "d711 a/b"], &["f a/b/c 2"]], &["d700 a", "d711 a/b", "f a/b/c 2"]);
     check_stack(&[&["d700 a"], &["f .wh.a", "f a/b 2"]], &["d a", "f a/b 2"]);
