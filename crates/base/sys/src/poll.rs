@@ -1,4 +1,4 @@
-//! Waiting on descriptors.
+//! Waiting on descriptors, and reading and writing them without waiting.
 
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -79,6 +79,38 @@ pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<usize> 
     }
 }
 
+/// Makes reads and writes of this open file description return instead of wait.
+pub fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
+    let flags = rustix::fs::fcntl_getfl(fd)?;
+    Ok(rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK)?)
+}
+
+/// Reads what is there; `None` when nothing is, 0 at the end. The terminal's master answers EIO
+/// when nobody has its other end open any more: that is an end, too.
+pub fn try_read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<Option<usize>> {
+    loop {
+        match rustix::io::read(fd, &mut *buf).map_err(Errno::from) {
+            Ok(n) => return Ok(Some(n)),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(Errno::EIO) => return Ok(Some(0)),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Writes what is taken at once; `None` when nothing is.
+pub fn try_write(fd: BorrowedFd<'_>, buf: &[u8]) -> Result<Option<usize>> {
+    loop {
+        match rustix::io::write(fd, buf).map_err(Errno::from) {
+            Ok(n) => return Ok(Some(n)),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -101,5 +133,25 @@ mod tests {
         let mut fds = [PollFd::readable(reader.as_fd())];
         assert_eq!(poll(&mut fds, None), Ok(1));
         assert!(fds[0].is_hung_up());
+    }
+
+    #[test]
+    fn reads_and_writes_without_waiting() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        set_nonblocking(reader.as_fd()).unwrap();
+        set_nonblocking(writer.as_fd()).unwrap();
+        let mut buf = [0; 4];
+        assert_eq!(try_read(reader.as_fd(), &mut buf), Ok(None));
+        assert_eq!(try_write(writer.as_fd(), b"ab"), Ok(Some(2)));
+        assert_eq!(try_read(reader.as_fd(), &mut buf), Ok(Some(2)));
+        while try_write(writer.as_fd(), &[0; 4096]).unwrap().is_some() {}
+        drop(reader);
+        assert_eq!(try_write(writer.as_fd(), b"a"), Err(Errno::EPIPE));
+
+        let (master, terminal) = crate::tty::open_pty().unwrap();
+        set_nonblocking(master.as_fd()).unwrap();
+        assert_eq!(try_read(master.as_fd(), &mut buf), Ok(None));
+        drop(terminal);
+        assert_eq!(try_read(master.as_fd(), &mut buf), Ok(Some(0)));
     }
 }

@@ -324,6 +324,34 @@ fn wait_with(pidfd: BorrowedFd<'_>, flags: i32) -> Result<Option<ExitStatus>> {
     }
 }
 
+/// Reaps one ended child other than `except`, and says which. For subreapers and for PID 1, which
+/// inherit children that they do not know.
+pub fn reap_other(except: i32) -> Result<Option<i32>> {
+    let peek = |which: libc::idtype_t, id: i32, flags: i32| {
+        // SAFETY: all-zero is a valid siginfo_t; the kernel fills it in, and si_pid is for the
+        // SIGCHLD layout, which is what waitid writes.
+        unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            check(libc::syscall(
+                libc::SYS_waitid,
+                which,
+                id,
+                &raw mut info,
+                libc::WEXITED | libc::WNOHANG | flags,
+                std::ptr::null_mut::<libc::rusage>(),
+            ))?;
+            Ok::<i32, Errno>(info.si_pid())
+        }
+    };
+    // Looked at first, and reaped by number then: nobody else reaps, so it is still this one.
+    match peek(libc::P_ALL, 0, libc::WNOWAIT) {
+        Ok(0) | Err(Errno::ECHILD) => Ok(None),
+        Ok(pid) if pid == except => Ok(None),
+        Ok(pid) => peek(libc::P_PID, pid, 0).map(Some),
+        Err(e) => Err(e),
+    }
+}
+
 /// A descriptor of the process `pid`, which must not be reaped meanwhile.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;

@@ -6,14 +6,18 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+mod clients;
 pub mod config;
 pub mod exit;
 pub mod log;
+mod monitor;
 pub mod protocol;
+mod pump;
 pub mod time;
 
 pub use client::{Client, ClientError};
 pub use config::{Config, LogConfig};
 pub use exit::{Exit, ExitRecord};
 pub use log::LogError;
+pub use monitor::{MonitorError, run};
 pub use protocol::{Event, Failure, Request, Streams};
