@@ -185,7 +185,7 @@ pub(crate) const CASES: &[Case] = &[
         ARCHIVE,
         "a blob of another size than its descriptor says is refused",
         || {
-            for size in [json!(1), json!(-1), json!(u64::MAX), json!("5"), json!(1 << 40)] {
+            for size in [json!(1), json!(-1), json!(u64::MAX), json!("5"), json!(1_u64 << 40)] {
                 let attack = Attack::new();
                 let mut files = image().oci_layout();
                 change(&mut files, "index.json", |value| value["manifests"][0]["size"] = size);
