@@ -60,11 +60,20 @@ impl Hako {
 
     /// `hako <words>`, not started yet.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(words).env("HAKO_ROOT", self.root()).env("HAKO_RUN_ROOT", self.run_root());
+        (self.caller())(words)
+    }
+
+    /// A function that makes such commands, to keep.
+    pub fn caller(&self) -> impl Fn(&[&str]) -> Command + 'static {
+        let (program, root, run_root) = (self.program.clone(), self.root(), self.run_root());
         // Whatever goes to the temporary directory is seen when it stays.
-        command.env("TMPDIR", self.place.directory("tmp"));
-        command
+        let temporary = self.place.directory("tmp");
+        move |words| {
+            let mut command = Command::new(&program);
+            command.args(words).env("HAKO_ROOT", &root).env("HAKO_RUN_ROOT", &run_root);
+            command.env("TMPDIR", &temporary);
+            command
+        }
     }
 
     /// Runs `hako <words>` to its end.

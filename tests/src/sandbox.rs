@@ -47,6 +47,15 @@ fn base_of(pid: u32) -> PathBuf {
 
 /// Enters the sandbox; who is not root stays outside, and tests that need one skip.
 pub fn enter(surface: &str) -> io::Result<Place> {
+    make(surface, crate::runtime::wants_legacy_cgroups())
+}
+
+/// Enters a sandbox without the v2 hierarchy, where v1 ones are there.
+pub fn enter_with_legacy_cgroups(surface: &str) -> io::Result<Place> {
+    make(surface, true)
+}
+
+fn make(surface: &str, legacy: bool) -> io::Result<Place> {
     let refused = env::var_os("HAKO_TEST_SANDBOX").is_some_and(|value| value == "0");
     if is_inside() || refused || !rustix::process::geteuid().is_root() {
         fs::create_dir_all(base())?;
@@ -64,7 +73,7 @@ pub fn enter(surface: &str) -> io::Result<Place> {
         .args(env::args_os().skip(1))
         .env(INSIDE, &base)
         .env("HAKO_TESTS_SCRIPT", SCRIPT)
-        .envs(crate::runtime::wants_legacy_cgroups().then_some(("HAKO_TESTS_LEGACY", "1")))
+        .envs(legacy.then_some(("HAKO_TESTS_LEGACY", "1")))
         .status()?;
     cgroups.remove()?;
     fs::remove_dir_all(&base)?;

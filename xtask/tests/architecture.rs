@@ -25,7 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bin/hako-runc", &["crates/run", "crates/spec", "crates/base"]),
     ("guest", &[]),
     ("tests", &["crates/spec"]),
-    ("benches", &[]),
+    ("benches", &["tests"]),
     ("xtask", &[]),
 ];
 

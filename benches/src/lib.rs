@@ -1,3 +1,0 @@
-//! Benchmarks against peers.
-
-#![forbid(unsafe_code)]
