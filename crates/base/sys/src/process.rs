@@ -387,6 +387,11 @@ pub fn setsid() -> Result<()> {
     Ok(())
 }
 
+/// Puts the caller into a new process group of its own.
+pub fn new_process_group() -> Result<()> {
+    Ok(rustix::process::setpgid(None, None)?)
+}
+
 /// The caller's ID in its own PID namespace. Never cached.
 pub fn pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()

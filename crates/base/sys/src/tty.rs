@@ -120,6 +120,12 @@ pub fn set_controlling(terminal: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
+/// Makes process group `group` the one that reads terminal `fd` and gets its keys' signals.
+pub fn set_foreground(fd: BorrowedFd<'_>, group: i32) -> Result<()> {
+    let group = rustix::process::Pid::from_raw(group).ok_or(Errno::EINVAL)?;
+    Ok(termios::tcsetpgrp(fd, group)?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;

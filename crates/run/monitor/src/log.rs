@@ -14,7 +14,7 @@
 mod reader;
 mod writer;
 
-pub use reader::{Entry, Follow, LogError, Reader, Window};
+pub use reader::{Entry, Follow, LogError, Reader, Window, parse_line};
 pub use writer::Writer;
 
 /// Bytes of a line from which on it is logged in parts.

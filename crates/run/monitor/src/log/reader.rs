@@ -117,7 +117,7 @@ impl Reader {
     pub fn next_entry(&mut self) -> Result<Option<Entry>, LogError> {
         loop {
             while let Some(line) = self.take_line()? {
-                let Some(entry) = parse(&line) else {
+                let Some(entry) = parse_line(&line) else {
                     self.damaged += 1;
                     continue;
                 };
@@ -291,7 +291,8 @@ impl Reader {
     }
 }
 
-fn parse(line: &[u8]) -> Option<Entry> {
+/// Reads one line of a log file; `None` where it is none.
+pub fn parse_line(line: &[u8]) -> Option<Entry> {
     let line: Line = serde_json::from_slice(line).ok()?;
     let stream = match &*line.stream {
         "stdout" => Stream::Stdout,
