@@ -416,7 +416,7 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
 }
 
 fn close_on_exec_one_by_one(first: u32) -> Result<()> {
-    let limit = crate::rlimit::get(libc::RLIMIT_NOFILE)?.soft.min(1 << 20) as u32;
+    let limit = crate::rlimit::get(crate::rlimit::NOFILE)?.soft.min(1 << 20) as u32;
     for fd in first..limit {
         // SAFETY: F_SETFD on any number is harmless; EBADF says that there is none.
         match check(unsafe {

@@ -25,6 +25,9 @@ pub const RLIMITS: [&str; 16] = [
     "RLIMIT_RTTIME",
 ];
 
+/// Number of `RLIMIT_NOFILE` in [`RLIMITS`]. libc's constant is an `i32` with musl, a `u32` with glibc.
+pub const NOFILE: u32 = 7;
+
 /// A soft and a hard limit; `u64::MAX` is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
