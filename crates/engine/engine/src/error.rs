@@ -72,7 +72,7 @@ pub enum Error {
     Busy(String),
     /// The container was to be created, and something with the image is not right.
     #[error(transparent)]
-    Image(#[from] hako_image::Error),
+    Image(Box<hako_image::Error>),
     /// What the user asked for does not fit together, or not the image.
     #[error(transparent)]
     Options(#[from] hako_bundle::Error),
@@ -99,10 +99,10 @@ pub enum Error {
     Snapshot(#[from] hako_snapshot::Error),
     /// The database failed.
     #[error(transparent)]
-    Database(#[from] hako_db::Error),
+    Database(Box<hako_db::Error>),
     /// The content store failed.
     #[error(transparent)]
-    Content(#[from] hako_content::Error),
+    Content(Box<hako_content::Error>),
     /// A file in a container or image.
     #[error(transparent)]
     Tree(#[from] hako_root::Error),
@@ -128,7 +128,7 @@ pub enum Error {
 impl Error {
     /// Whether an image is not in the store.
     pub fn is_no_image(&self) -> bool {
-        matches!(self, Error::Image(hako_image::Error::NotFound(_)))
+        matches!(self, Error::Image(e) if matches!(**e, hako_image::Error::NotFound(_)))
     }
 
     /// The status a command that failed so exits with: 125 unless the container's own program
@@ -148,4 +148,21 @@ impl Error {
         let path = path.into();
         move |source| Error::Io { call, path, source }
     }
+}
+
+/// The large ones are boxed: a result is as large as its largest error.
+macro_rules! boxed {
+    ($($source:ty => $variant:ident,)*) => {
+        $(impl From<$source> for Error {
+            fn from(error: $source) -> Error {
+                Error::$variant(Box::new(error))
+            }
+        })*
+    };
+}
+
+boxed! {
+    hako_image::Error => Image,
+    hako_db::Error => Database,
+    hako_content::Error => Content,
 }

@@ -50,9 +50,11 @@ use hako_snapshot::{Overlay, Snapshotter};
 pub use hako_bundle as options;
 pub use hako_docker as docker;
 pub use hako_image::{Image, Loaded, Summary, unix_seconds};
-pub use hako_monitor::{Event, Exit, ExitRecord, Failure, Streams, client::Received};
+pub use hako_monitor::{Event, Exit, ExitRecord, Failure, Streams, client::Received, time};
 pub use hako_oci::{Digest, Reference};
-pub use hako_sys::{signal, tty::WindowSize};
+pub use hako_sys::tty::WindowSize;
+/// What being attached asks of this process's own terminal, signals and descriptors.
+pub use hako_sys::{poll, signal, tty};
 
 use crate::{container::Table, program::Program};
 pub use crate::{

@@ -1,6 +1,6 @@
 //! What a container printed.
 
-pub use hako_monitor::log::{Entry, Follow, Reader, Window};
+pub use hako_monitor::log::{Entry, Follow, Reader, Stream, Window};
 
 use crate::{Container, Engine, Error, Result};
 
