@@ -1,0 +1,8 @@
+//! What commands print: rows by table, template or JSON.
+
+mod rows;
+mod table;
+pub mod units;
+
+pub use rows::{Column, Format, Row};
+pub use table::align;

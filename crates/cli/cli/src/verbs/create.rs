@@ -1,0 +1,165 @@
+//! `create`, and what `run` shares with it: from flags to a container.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::Path,
+};
+
+use hako_engine::{Container, CreateRequest, Engine, Error, Record, options};
+use hako_oci::{Digest, Reference, reference};
+
+use crate::{
+    failure::{CODE_HAKO, Failure, success},
+    flag::{self, Completes, Order},
+    verb::{Topic, Verb},
+};
+
+use super::{
+    print,
+    run_flags::{self, Draft, Pull, Stream},
+};
+
+/// `create`.
+pub(super) const CREATE: Verb = Verb {
+    paths: &["create", "container create"],
+    topic: Topic::Containers,
+    usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+    about: "Make a container without starting it",
+    more: "",
+    words: Completes::Nothing,
+    count: (1, usize::MAX),
+    flags: || flag::describe(run_flags::CREATE),
+    run: |app, verb, args| {
+        let mut draft = Draft::default();
+        let words = verb.parse(run_flags::CREATE, Order::First, args, &mut draft)?;
+        let request = request(&mut draft, &words).map_err(|e| refuse(&e, 1))?;
+        let container = create(&app.engine()?, &draft, request).map_err(|e| with_code(e, 1))?;
+        print(&format!("{}\n", container.id))?;
+        success()
+    },
+};
+
+/// What the engine is asked for.
+pub(super) fn request(draft: &mut Draft, words: &[String]) -> Result<CreateRequest, String> {
+    draft.finish()?;
+    let (image, command) = words.split_first().ok_or("IMAGE is missing")?;
+    // An ID is no reference, and names an image all the same.
+    if let Err(error) = image.parse::<Reference>()
+        && !matches!(error, reference::Error::ImageId(_))
+        && image.parse::<Digest>().is_err()
+    {
+        return Err(error.to_string());
+    }
+    draft.options.command = command.to_vec();
+    if let Some(path) = &draft.cidfile
+        && path.exists()
+    {
+        return Err(format!(
+            "container ID file found, make sure the other container isn't running or delete {}",
+            path.display()
+        ));
+    }
+    let attached = |stream| draft.attach.contains(&stream);
+    let attached = match (draft.detach, draft.attach.is_empty()) {
+        (true, true) => [false; 3],
+        (true, false) => {
+            return Err("conflicting options: cannot specify both --attach and --detach".into());
+        }
+        (false, true) => [draft.options.stdin_open, true, true],
+        (false, false) => {
+            [attached(Stream::Stdin), attached(Stream::Stdout), attached(Stream::Stderr)]
+        }
+    };
+    let mut record = Record {
+        image: image.clone(),
+        options: draft.options.clone(),
+        auto_remove: draft.auto_remove,
+        attached,
+        ..Record::default()
+    };
+    log(draft, &mut record)?;
+    Ok(CreateRequest { name: draft.name.clone(), record })
+}
+
+fn log(draft: &Draft, record: &mut Record) -> Result<(), String> {
+    match draft.log_driver.as_deref() {
+        None | Some("" | "json-file" | "local") => {}
+        Some("none") => record.no_log = true,
+        Some(other) => return Err(format!("logger: no log driver named '{other}' is registered")),
+    }
+    record.log_files_max = 1;
+    for (name, value) in &draft.log_options {
+        match name.as_str() {
+            "max-size" => {
+                let bytes = options::quantity::parse_bytes(value).map_err(|e| e.to_string())?;
+                record.log_bytes_max = u64::try_from(bytes).ok().filter(|n| *n > 0);
+            }
+            "max-file" => record.log_files_max = flag::parse_integer(value)?,
+            _ => return Err(format!("unknown log opt '{name}' for json-file log driver")),
+        }
+    }
+    Ok(())
+}
+
+/// Makes the container and writes the `--cidfile`.
+pub(super) fn create(
+    engine: &Engine,
+    draft: &Draft,
+    request: CreateRequest,
+) -> Result<Container, Failure> {
+    let image = request.record.image.clone();
+    if draft.pull == Pull::Always {
+        return Err(no_pull(&image));
+    }
+    let container = match engine.create(request) {
+        Err(error) if error.is_no_image() && draft.pull == Pull::Missing => {
+            let full = image.parse::<Reference>().map(|r| r.with_default_tag().familiar());
+            let name = full.unwrap_or(image);
+            eprintln!("Unable to find image '{name}' locally");
+            return Err(no_pull(&name));
+        }
+        created => created.map_err(engine_failure)?,
+    };
+    if let Some(path) = &draft.cidfile {
+        write_new(path, &container.id).map_err(|e| {
+            let message =
+                format!("failed to write the container ID to the file: {}: {e}", path.display());
+            refuse(&message, CODE_HAKO)
+        })?;
+    }
+    Ok(container)
+}
+
+/// Like `File::create_new`: a file that appeared meanwhile is another container's.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    File::create_new(path)?.write_all(text.as_bytes())
+}
+
+fn no_pull(image: &str) -> Failure {
+    refuse(
+        &format!(
+            "cannot pull {image}: registries are not in this version; \
+             load an archive with 'hako load', or try 'hako run --rm hako:tour'"
+        ),
+        CODE_HAKO,
+    )
+}
+
+/// A failure that the flags or words are to blame for.
+pub(super) fn refuse(message: &str, code: u8) -> Failure {
+    Failure::Refused { message: message.to_owned(), code }
+}
+
+/// The engine's failure, with the exit code of `run`.
+pub(super) fn engine_failure(error: Error) -> Failure {
+    let code = u8::try_from(error.exit_code()).unwrap_or(CODE_HAKO);
+    refuse(&error.to_string(), code)
+}
+
+fn with_code(failure: Failure, code: u8) -> Failure {
+    match failure {
+        Failure::Refused { message, .. } => Failure::Failed { message, code },
+        other => other,
+    }
+}
