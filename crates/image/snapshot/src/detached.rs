@@ -7,16 +7,24 @@ use std::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
+    panic,
     path::{Path, PathBuf},
+    thread,
 };
 
 use hako_root::Root;
-use hako_sys::{Errno, mount};
+use hako_sys::{
+    Errno,
+    mount::{self, OpenTree, Propagation},
+    namespace::{self, Kind},
+};
 
 use crate::{Error, Result};
 
-/// Longest value of one fsconfig(2) parameter, its NUL included.
-const VALUE_SIZE_MAX: usize = 256;
+/// The call that fails where overlayfs takes no layers one by one.
+const LOWER: &str = "fsconfig lowerdir+";
+/// Options of mount(2) are one page, with a NUL.
+const OPTIONS_SIZE_MAX: usize = 4096;
 
 /// Directories to join, top first, and where writes go.
 pub(crate) struct Stack<'a> {
@@ -29,49 +37,26 @@ pub(crate) struct Stack<'a> {
 impl Stack<'_> {
     /// Mounts the overlay, and gives its root.
     pub(crate) fn mount(&self, name: &Path) -> Result<Root> {
+        let fd = match self.mount_by_parameters() {
+            // Before Linux 6.7 overlayfs has no `lowerdir+`; before 6.5 it does not even say so.
+            Err(Error::Mount { call, source: Errno::EINVAL, log, .. })
+                if call == LOWER || log.is_empty() =>
+            {
+                self.mount_by_page()?
+            }
+            mounted => mounted?,
+        };
+        Ok(Root::from_fd(fd, name))
+    }
+
+    fn mount_by_parameters(&self) -> Result<OwnedFd> {
         let context = Context { layers: self.lower.len() };
         let fs = mount::fsopen(c"overlay").map_err(|e| context.error("fsopen", e, None))?;
-        match self.configure_by_one(&context, fs.as_fd()) {
-            // Before Linux 6.5 there is no lowerdir+: all of them are one value.
-            Err(Error::Mount { source: Errno::EINVAL, .. }) => {
-                let fs = mount::fsopen(c"overlay").map_err(|e| context.error("fsopen", e, None))?;
-                let _dirs = self.configure_at_once(&context, fs.as_fd())?;
-                self.finish(&context, fs.as_fd(), name)
-            }
-            configured => {
-                configured?;
-                self.finish(&context, fs.as_fd(), name)
-            }
-        }
-    }
-
-    fn configure_by_one(&self, context: &Context, fs: BorrowedFd<'_>) -> Result<()> {
+        let fs = fs.as_fd();
         for dir in self.lower {
-            context.set(fs, c"lowerdir+", &c_string(dir.as_os_str().as_bytes()))?;
+            mount::fsconfig_string(fs, c"lowerdir+", &c_string(dir.as_os_str().as_bytes()))
+                .map_err(|e| context.error(LOWER, e, Some(fs)))?;
         }
-        Ok(())
-    }
-
-    /// By descriptors, which are short; they must stay open until the superblock is made.
-    fn configure_at_once(&self, context: &Context, fs: BorrowedFd<'_>) -> Result<Vec<File>> {
-        let dirs = self
-            .lower
-            .iter()
-            .map(|dir| File::open(dir).map_err(Error::io("open", dir)))
-            .collect::<Result<Vec<File>>>()?;
-        let value = dirs
-            .iter()
-            .map(|dir| format!("/proc/self/fd/{}", dir.as_raw_fd()))
-            .collect::<Vec<String>>()
-            .join(":");
-        if value.len() >= VALUE_SIZE_MAX {
-            return Err(context.error("fsconfig lowerdir", Errno::E2BIG, None));
-        }
-        context.set(fs, c"lowerdir", &c_string(value.as_bytes()))?;
-        Ok(dirs)
-    }
-
-    fn finish(&self, context: &Context, fs: BorrowedFd<'_>, name: &Path) -> Result<Root> {
         if let Some((upper, work)) = self.writable {
             context.set(fs, c"upperdir", &c_string(upper.as_os_str().as_bytes()))?;
             context.set(fs, c"workdir", &c_string(work.as_os_str().as_bytes()))?;
@@ -82,9 +67,51 @@ impl Stack<'_> {
         }
         mount::fsconfig_create(fs).map_err(|e| context.error("fsconfig create", e, Some(fs)))?;
         let attributes = if self.writable.is_some() { 0 } else { mount::attr::RDONLY };
-        let fd: OwnedFd =
-            mount::fsmount(fs, attributes).map_err(|e| context.error("fsmount", e, Some(fs)))?;
-        Ok(Root::from_fd(fd, name))
+        mount::fsmount(fs, attributes).map_err(|e| context.error("fsmount", e, Some(fs)))
+    }
+
+    /// With mount(2), whose options are one page for all layers (fsconfig's are 256 bytes each).
+    ///
+    /// That call attaches what it mounts. A thread does it in a mount namespace of its own, which
+    /// ends with it: nobody else sees the mount, and no crash leaves it.
+    fn mount_by_page(&self) -> Result<OwnedFd> {
+        let context = Context { layers: self.lower.len() };
+        let mounted =
+            thread::scope(|scope| scope.spawn(|| self.mount_in_own_namespace(&context)).join());
+        mounted.unwrap_or_else(|panic| panic::resume_unwind(panic))
+    }
+
+    fn mount_in_own_namespace(&self, context: &Context) -> Result<OwnedFd> {
+        let at = |call| move |e| context.error(call, e, None);
+        namespace::unshare(Kind::Mount.flag()).map_err(at("unshare"))?;
+        mount::set_propagation(c"/", Propagation::Private, true).map_err(at("mount private"))?;
+
+        // By descriptors, which are short and need no escapes. They are opened here: overlayfs
+        // takes no directory of another mount namespace.
+        let open = |dir: &Path| File::open(dir).map_err(Error::io("open", dir));
+        let path = |dir: &File| format!("/proc/self/fd/{}", dir.as_raw_fd());
+        let lower = self.lower.iter().map(|dir| open(dir)).collect::<Result<Vec<File>>>()?;
+        let mut options = "lowerdir=".to_owned();
+        options.push_str(&lower.iter().map(path).collect::<Vec<_>>().join(":"));
+        if let Some((upper, work)) = self.writable {
+            // Not by descriptor: overlayfs wants to see that one is not inside the other.
+            let escape =
+                |dir: &Path| dir.display().to_string().replace('\\', r"\\").replace(',', r"\,");
+            options.push_str(&format!(",upperdir={},workdir={}", escape(upper), escape(work)));
+        }
+        if self.userxattr {
+            options.push_str(",userxattr");
+        }
+        if options.len() >= OPTIONS_SIZE_MAX {
+            return Err(context.error("mount overlay", Errno::E2BIG, None));
+        }
+        let options = c_string(options.as_bytes());
+        // Anywhere will do; this directory exists.
+        let target = c_string(self.lower[0].as_os_str().as_bytes());
+        mount::mount(Some(c"overlay"), &target, Some(c"overlay"), 0, Some(&options))
+            .map_err(at("mount overlay"))?;
+        let clone = OpenTree { clone: true, ..OpenTree::default() };
+        mount::open_tree(hako_sys::fs::cwd(), &target, clone).map_err(at("open_tree"))
     }
 }
 

@@ -15,8 +15,9 @@
 use std::{
     ffi::CString,
     fmt::Write as _,
+    fs::File,
     os::{
-        fd::AsFd as _,
+        fd::{AsFd as _, AsRawFd as _},
         unix::{ffi::OsStrExt as _, fs::FileTypeExt as _, fs::MetadataExt as _},
     },
     path::Path,
@@ -177,9 +178,12 @@ pub(crate) fn c_string(path: &Path) -> CString {
 pub(crate) fn overlay(lowers: &[&Path], upper: Option<(&Path, &Path)>) -> Root {
     let context = mount::fsopen(c"overlay").unwrap();
     let fs = context.as_fd();
-    for lower in lowers {
-        mount::fsconfig_string(fs, c"lowerdir+", &c_string(lower)).unwrap();
-    }
+    // One value for all, by descriptors, which are short: `lowerdir+` came with Linux 6.7.
+    let dirs: Vec<File> = lowers.iter().map(|dir| File::open(dir).unwrap()).collect();
+    let paths: Vec<String> =
+        dirs.iter().map(|dir| format!("/proc/self/fd/{}", dir.as_raw_fd())).collect();
+    let value = CString::new(paths.join(":")).unwrap();
+    mount::fsconfig_string(fs, c"lowerdir", &value).unwrap();
     if let Some((upper, work)) = upper {
         mount::fsconfig_string(fs, c"upperdir", &c_string(upper)).unwrap();
         mount::fsconfig_string(fs, c"workdir", &c_string(work)).unwrap();
@@ -190,7 +194,6 @@ pub(crate) fn overlay(lowers: &[&Path], upper: Option<(&Path, &Path)>) -> Root {
 
 /// The path of a root for std, through its descriptor.
 pub(crate) fn path_of(root: &Root) -> std::path::PathBuf {
-    use std::os::fd::AsRawFd as _;
     format!("/proc/self/fd/{}/", root.fd().as_raw_fd()).into()
 }
 
