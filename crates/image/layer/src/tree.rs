@@ -189,7 +189,9 @@ impl<'a> Tree<'a> {
             path.push(name);
             let name = c_name(name, &path)?;
             self.make_implied(&dir, &name, &path)?;
-            self.implied.insert(path.clone(), false);
+            if !walked.whiteout {
+                self.implied.insert(path.clone(), false);
+            }
             dir = dir.open_dir(&name)?;
         }
         Ok(Some(Parent { dir, path }))
