@@ -144,6 +144,13 @@ pub struct Applied {
     pub(crate) loose: Loose,
 }
 
+impl Applied {
+    /// Whether nothing but the looks of its root is open until the layers below are there.
+    pub fn stands_alone(&self) -> bool {
+        self.loose == Loose::default()
+    }
+}
+
 /// Applies a layer, compressed or not, to `dest`.
 ///
 /// Nothing is flushed to disk: the caller does that once for all of it. After an error `dest`

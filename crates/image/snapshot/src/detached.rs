@@ -60,6 +60,10 @@ impl Stack<'_> {
         if let Some((upper, work)) = self.writable {
             context.set(fs, c"upperdir", &c_string(upper.as_os_str().as_bytes()))?;
             context.set(fs, c"workdir", &c_string(work.as_os_str().as_bytes()))?;
+            // Without this, unmounting would flush the whole file system; who unpacks does that
+            // once, at the end.
+            mount::fsconfig_flag(fs, c"volatile")
+                .map_err(|e| context.error("fsconfig volatile", e, Some(fs)))?;
         }
         if self.userxattr {
             mount::fsconfig_flag(fs, c"userxattr")

@@ -32,6 +32,14 @@ pub enum Error {
         /// Why.
         source: hako_layer::Error,
     },
+    /// A directory could not be made to look like one of a layer.
+    #[error("attributes of {}: {source}", path.display())]
+    Attributes {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: hako_layer::Error,
+    },
     /// A layer's content could not be opened.
     #[error("layer {diff_id}: open: {source}")]
     Open {

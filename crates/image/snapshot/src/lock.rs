@@ -57,7 +57,11 @@ impl Named {
         let file = open(&path)?;
         let ours = try_flock(file.as_fd(), Lock::Exclusive)
             .map_err(|e| Error::io("flock", &path)(e.into()))?;
-        Ok((ours && is_current(&file, &path)).then_some(Named { path, _file: file }))
+        // Not `then_some`: a `Named` that is not ours would remove the owner's file when dropped.
+        if ours && is_current(&file, &path) {
+            return Ok(Some(Named { path, _file: file }));
+        }
+        Ok(None)
     }
 }
 

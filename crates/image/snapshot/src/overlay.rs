@@ -6,9 +6,10 @@
 //! active/<key>/fs             what a container wrote
 //! active/<key>/work           overlayfs' own
 //! active/<key>/chain          chain IDs, lowest first, a line each; "volatile" last if it is
-//! staging/                    layers being unpacked; locks are beside them: <chain>.lock
+//! staging/                    what is being made; its lock is beside it: <name>.lock
 //! trash/                      what is being removed
 //! gc.lock                     held shared by who is using chains that nothing refers to yet
+//! marks -> trusted or user    the attributes that overlayfs's marks are in
 //! ```
 //!
 //! `<chain>` is the hexadecimal part of a chain ID. A directory in `layers/` is complete: it was
@@ -17,12 +18,16 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use hako_oci::{Digest, runtime::Mount};
 use hako_root::Root;
+use hako_sys::{Errno, xattr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -43,6 +48,54 @@ pub(crate) struct LayerRecord {
     pub size_bytes: u64,
 }
 
+/// Where overlayfs keeps its marks: what the symbolic link `marks` says, which is made whole or not
+/// at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Marks {
+    /// `trusted.overlay.*`
+    Trusted,
+    /// `user.overlay.*`
+    User,
+}
+
+const MARKS: &[(&str, Marks)] = &[("trusted", Marks::Trusted), ("user", Marks::User)];
+
+fn marks_of(dir: &Path) -> Result<Marks> {
+    let path = dir.join("marks");
+    loop {
+        match fs::read_link(&path) {
+            Ok(word) => {
+                let known = MARKS.iter().find(|(known, _)| Path::new(known) == word);
+                let unknown = || format!("unknown kind of marks {}", word.display());
+                let unknown = || io::Error::new(io::ErrorKind::InvalidData, unknown());
+                return known
+                    .map(|&(_, marks)| marks)
+                    .ok_or_else(|| Error::io("readlink", &path)(unknown()));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("readlink", &path)(e)),
+        }
+        // Asked of the kernel, because in a user namespace even root is an ordinary user.
+        let file = fs::File::open(dir).map_err(Error::io("open", dir))?;
+        let word = match xattr::fset(file.as_fd(), c"trusted.hako.probe", b"") {
+            Ok(()) => {
+                xattr::fremove(file.as_fd(), c"trusted.hako.probe")
+                    .or_else(|e| if e == Errno::ENODATA { Ok(()) } else { Err(e) })
+                    .map_err(|e| Error::io("fremovexattr", dir)(e.into()))?;
+                "trusted"
+            }
+            Err(Errno::EPERM) => "user",
+            Err(e) => return Err(Error::io("fsetxattr", dir)(e.into())),
+        };
+        match std::os::unix::fs::symlink(word, &path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("symlink", &path)(e));
+            }
+            _ => {}
+        }
+    }
+}
+
 /// The overlay snapshotter.
 #[derive(Debug)]
 pub struct Overlay {
@@ -53,8 +106,8 @@ pub struct Overlay {
 impl Overlay {
     /// Opens the directory of snapshots, and makes it where it is absent.
     ///
-    /// Without privileges overlayfs keeps its marks in `user.overlay.*`; which it is depends on
-    /// who opens the directory, and a directory stays with one kind.
+    /// Without privileges overlayfs keeps its marks in `user.overlay.*`. Which it is, is found out
+    /// when the directory is made: its layers can be read with that kind of marks only.
     pub fn open(dir: &Path) -> Result<Overlay> {
         for name in ["layers", "active", "staging", "trash", "empty"] {
             let path = dir.join(name);
@@ -64,8 +117,7 @@ impl Overlay {
                 Err(e) => return Err(Error::io("mkdir", path)(e)),
             }
         }
-        let owner = fs::metadata(dir).map_err(Error::io("stat", dir))?.uid();
-        Ok(Overlay { dir: dir.to_owned(), userxattr: owner != 0 })
+        Ok(Overlay { dir: dir.to_owned(), userxattr: marks_of(dir)? == Marks::User })
     }
 
     pub(crate) fn userxattr(&self) -> bool {
@@ -82,6 +134,15 @@ impl Overlay {
 
     pub(crate) fn staging(&self) -> PathBuf {
         self.dir.join("staging")
+    }
+
+    /// A read-only view of layer directories, top first.
+    pub(crate) fn join(&self, lower: &[PathBuf]) -> Result<Root> {
+        match lower {
+            // overlayfs joins two or more.
+            [only] => Ok(Root::open(only)?),
+            _ => Stack { lower, writable: None, userxattr: self.userxattr }.mount(&self.dir),
+        }
     }
 
     pub(crate) fn lock(&self, id: &Digest) -> Result<Named> {
@@ -196,23 +257,45 @@ impl Snapshotter for Overlay {
     fn prepare(&self, key: &str, chain: &Chain, options: ActiveOptions) -> Result<()> {
         let dir = self.active_dir(key)?;
         let lower = self.lower(chain)?;
-        fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|e| match e.kind() {
-            io::ErrorKind::AlreadyExists => Error::KeyExists(key.to_owned()),
-            _ => Error::io("mkdir", &dir)(e),
-        })?;
+        if dir.exists() {
+            return Err(Error::KeyExists(key.to_owned()));
+        }
+        // Made beside its place, so that there is all of it or nothing. Layers' names have no
+        // dash.
+        let name = format!("active-{key}");
+        let _lock = Named::take(self.staging().join(format!("{name}{LOCK_SUFFIX}")))?;
+        let staged = self.staging().join(name);
+        self.discard(&staged)?;
+        let make = |path: &Path, mode| {
+            let made = fs::DirBuilder::new().mode(mode).create(path);
+            made.map_err(Error::io("mkdir", path))
+        };
+        make(&staged, 0o700)?;
+        make(&staged.join("work"), 0o700)?;
         // The root of an overlay looks like its upper directory.
-        let (upper, top) = (dir.join("fs"), &lower[0]);
-        fs::create_dir(&upper).map_err(Error::io("mkdir", &upper))?;
-        copy_attributes(top, &upper, chain.ids().is_empty())?;
-        let work = dir.join("work");
-        fs::create_dir(&work).map_err(Error::io("mkdir", &work))?;
+        make(&staged.join("fs"), 0o755)?;
+        if chain.ids().is_empty() {
+            let open = fs::Permissions::from_mode(0o755);
+            let set = fs::set_permissions(staged.join("fs"), open);
+            set.map_err(Error::io("chmod", staged.join("fs")))?;
+        } else {
+            copy_attributes(&lower[0], &staged.join("fs"))?;
+        }
         let mut text: String = chain.ids().iter().map(|id| format!("{id}\n")).collect();
         if options.volatile {
             text.push_str(VOLATILE);
             text.push('\n');
         }
-        let path = dir.join("chain");
-        fs::write(&path, text).map_err(Error::io("write", path))
+        let path = staged.join("chain");
+        fs::write(&path, text).map_err(Error::io("write", path))?;
+        match fs::rename(&staged, &dir) {
+            // Never over another: a directory that is not empty does not give way.
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                self.discard(&staged)?;
+                Err(Error::KeyExists(key.to_owned()))
+            }
+            renamed => renamed.map_err(Error::io("rename", dir)),
+        }
     }
 
     fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
@@ -252,14 +335,7 @@ impl Snapshotter for Overlay {
     }
 
     fn view_chain(&self, chain: &Chain) -> Result<Root> {
-        let lower = self.lower(chain)?;
-        match &lower[..] {
-            // overlayfs joins two or more.
-            [only] => Ok(Root::open(only)?),
-            _ => {
-                Stack { lower: &lower, writable: None, userxattr: self.userxattr }.mount(&self.dir)
-            }
-        }
+        self.join(&self.lower(chain)?)
     }
 
     fn usage_bytes(&self, key: &str) -> Result<u64> {
@@ -343,17 +419,11 @@ impl Snapshotter for Overlay {
     }
 }
 
-/// Owner, mode and time of the directory `from`, for `to`.
-pub(crate) fn copy_attributes(from: &Path, to: &Path, default: bool) -> Result<()> {
-    if default {
-        let open = fs::Permissions::from_mode(0o755);
-        return fs::set_permissions(to, open).map_err(Error::io("chmod", to));
-    }
-    let stat = fs::metadata(from).map_err(Error::io("stat", from))?;
-    std::os::unix::fs::chown(to, Some(stat.uid()), Some(stat.gid()))
-        .map_err(Error::io("chown", to))?;
-    fs::set_permissions(to, fs::Permissions::from_mode(stat.mode() & 0o7777))
-        .map_err(Error::io("chmod", to))
+/// Gives the directory `to` the looks of the directory `from`.
+pub(crate) fn copy_attributes(from: &Path, to: &Path) -> Result<()> {
+    let (from, root) = (Root::open(from)?, Root::open(to)?);
+    hako_layer::copy_attributes(from.as_dir(), root.as_dir())
+        .map_err(|source| Error::Attributes { path: to.into(), source })
 }
 
 pub(crate) fn write_record(dir: &Path, record: &LayerRecord) -> Result<()> {

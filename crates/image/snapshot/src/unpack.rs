@@ -1,10 +1,11 @@
 //! Unpacking the missing layers of an image: in parallel first, in order where it must be.
 //!
 //! Most layers can be unpacked without knowing what is below them: whiteouts say what they hide.
-//! A few cannot. They name files in directories that they do not carry, link to files of a lower
-//! layer, or write through a lower layer's symbolic link. Those are unpacked once more, lowest
-//! first, onto a detached overlay mount of their parents: then the kernel makes of them what
-//! unpacking all layers one after another would have made.
+//! When those below are done, directories that a layer puts files into without describing them get
+//! the looks of those below (`hako_layer::settle`). A few layers need more. They link to files of a
+//! lower layer, write through its symbolic links, or hide all of the root. Those are unpacked once
+//! more, lowest first, onto a detached overlay mount of their parents: then the kernel makes of
+//! them what unpacking all layers one after another would have made.
 
 use std::{
     fs, io,
@@ -16,7 +17,7 @@ use std::{
     },
 };
 
-use hako_layer::{Applied, ApplyOptions, Onto};
+use hako_layer::{Applied, ApplyOptions, Devices, Onto};
 use hako_oci::Digest;
 use hako_root::Root;
 
@@ -77,13 +78,8 @@ fn take_missing<'l, 'a>(
 fn run(store: &Overlay, jobs: &[Job<'_, '_>]) -> Result<()> {
     let applied = unpack_apart(store, jobs)?;
     for (n, (job, mut applied)) in jobs.iter().zip(applied).enumerate() {
-        if applied.needs_parent && job.parent.is_some() {
+        if job.parent.is_some() && !fit(store, jobs, n, &applied)? {
             applied = unpack_onto_parents(store, jobs, n)?;
-        }
-        let fs_dir = store.staging_dir(&job.id).join("fs");
-        if !applied.has_root {
-            let parent = job.parent.as_ref().map(|parent| dir_of(store, jobs, parent));
-            copy_attributes(parent.as_ref().unwrap_or(&fs_dir), &fs_dir, parent.is_none())?;
         }
         write_record(
             &store.staging_dir(&job.id),
@@ -148,11 +144,42 @@ fn unpack_one(store: &Overlay, job: &Job<'_, '_>) -> Result<Applied> {
     apply(store, job, &Root::open(&fs_dir)?, onto)
 }
 
+/// Makes a layer that was unpacked for itself fit those below, which are done; false where it
+/// cannot.
+fn fit(store: &Overlay, jobs: &[Job<'_, '_>], n: usize, applied: &Applied) -> Result<bool> {
+    let job = &jobs[n];
+    let lower = lower_dirs(store, jobs, n)?;
+    let layer = Root::open(&store.staging_dir(&job.id).join("fs"))?;
+    let settled = if applied.stands_alone() {
+        // Its root can only look like that of the layer just below.
+        let below = Root::open(&lower[0])?;
+        hako_layer::settle(&layer, &below, applied)
+    } else {
+        hako_layer::settle(&layer, &store.join(&lower)?, applied)
+    };
+    settled.map_err(|source| Error::Layer { diff_id: job.layer.diff_id.clone(), source })
+}
+
 fn unpack_onto_parents(store: &Overlay, jobs: &[Job<'_, '_>], n: usize) -> Result<Applied> {
     let job = &jobs[n];
     let fs_dir = fresh_staging(store, &job.id)?;
+    let lower = lower_dirs(store, jobs, n)?;
+    let work = store.staging_dir(&job.id).join("work");
+    fs::create_dir(&work).map_err(Error::io("mkdir", &work))?;
+    let stack =
+        Stack { lower: &lower, writable: Some((&fs_dir, &work)), userxattr: store.userxattr() };
+    let applied = apply(store, job, &stack.mount(&fs_dir)?, Onto::Overlay)?;
+    if !applied.has_root {
+        copy_attributes(&lower[0], &fs_dir)?;
+    }
+    Root::open(&store.staging_dir(&job.id))?.remove_all("work".as_ref())?;
+    Ok(applied)
+}
+
+/// The directories of the layers below the `n`th job, top first.
+fn lower_dirs(store: &Overlay, jobs: &[Job<'_, '_>], n: usize) -> Result<Vec<PathBuf>> {
     let mut lower = Vec::new();
-    let mut parent = job.parent.clone();
+    let mut parent = jobs[n].parent.clone();
     while let Some(id) = parent {
         let dir = dir_of(store, jobs, &id);
         parent = match jobs.iter().find(|other| other.id == id) {
@@ -161,21 +188,17 @@ fn unpack_onto_parents(store: &Overlay, jobs: &[Job<'_, '_>], n: usize) -> Resul
         };
         lower.push(dir);
     }
-    copy_attributes(&lower[0], &fs_dir, false)?;
-    let work = store.staging_dir(&job.id).join("work");
-    fs::create_dir(&work).map_err(Error::io("mkdir", &work))?;
-    let stack =
-        Stack { lower: &lower, writable: Some((&fs_dir, &work)), userxattr: store.userxattr() };
-    let applied = apply(store, job, &stack.mount(&fs_dir)?, Onto::Overlay)?;
-    Root::open(&store.staging_dir(&job.id))?.remove_all("work".as_ref())?;
-    Ok(applied)
+    Ok(lower)
 }
 
 fn apply(store: &Overlay, job: &Job<'_, '_>, root: &Root, onto: Onto) -> Result<Applied> {
     let expected = &job.layer.diff_id;
     let reader =
         (job.layer.open)().map_err(|source| Error::Open { diff_id: expected.clone(), source })?;
-    let options = ApplyOptions { userxattr: store.userxattr(), onto, ..ApplyOptions::default() };
+    // Who needs attributes of users cannot make devices either.
+    let userxattr = store.userxattr();
+    let devices = if userxattr { Devices::Omitted } else { Devices::Made };
+    let options = ApplyOptions { userxattr, devices, onto, ..ApplyOptions::default() };
     let applied = hako_layer::apply(reader, root, &options)
         .map_err(|source| Error::Layer { diff_id: expected.clone(), source })?;
     if applied.diff_id != *expected {
