@@ -556,6 +556,42 @@ pub fn set_inode_flags(fd: BorrowedFd<'_>, flags: InodeFlags) -> Result<()> {
     Ok(sys::ioctl_setflags(fd, sys::IFlags::from_bits_retain(flags.bits()))?)
 }
 
+/// read(2), again when a signal interrupted it.
+pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    Ok(rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut *buffer))?)
+}
+
+/// write(2), again when a signal interrupted it; may write less than all.
+pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
+    Ok(rustix::io::retry_on_intr(|| rustix::io::write(fd, bytes))?)
+}
+
+/// Whether the caller (by its real IDs, which are also its effective ones in a container) may
+/// execute the file: access(2).
+pub fn may_execute(path: &CStr) -> Result<()> {
+    Ok(sys::accessat(sys::CWD, path, sys::Access::EXEC_OK, sys::AtFlags::empty())?)
+}
+
+/// readlinkat(2) without an allocation: the content, in `buffer`. `ENAMETOOLONG` where it does not
+/// fit with its NUL.
+pub fn readlink_into<'b>(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    buffer: &'b mut [u8],
+) -> Result<&'b CStr> {
+    let n = sys::readlinkat_raw(dir, path, &mut *buffer)?;
+    match buffer.get_mut(n) {
+        Some(end) => *end = 0,
+        None => return Err(Errno::ENAMETOOLONG),
+    }
+    CStr::from_bytes_until_nul(buffer).map_err(|_| Errno::EINVAL)
+}
+
+/// The mount flags (`ST_*`) in force where `fd` is; works on `O_PATH` descriptors.
+pub fn mount_flags(fd: BorrowedFd<'_>) -> Result<u64> {
+    Ok(sys::fstatvfs(fd)?.f_flag.bits())
+}
+
 /// One name of a directory.
 #[derive(Debug, Clone, Copy)]
 pub struct DirEntry<'a> {
@@ -579,9 +615,25 @@ pub fn seek_entries(dir: BorrowedFd<'_>, position: u64) -> Result<()> {
 /// and `..`, until it answers false.
 ///
 /// The descriptor's position moves: open the directory anew for each listing.
-pub fn for_each_entry(dir: BorrowedFd<'_>, mut f: impl FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+pub fn for_each_entry(dir: BorrowedFd<'_>, f: impl FnMut(DirEntry<'_>) -> bool) -> Result<()> {
     let mut buffer = Box::new([MaybeUninit::<u8>::uninit(); 32 * 1024]);
-    let mut entries = sys::RawDir::new(dir.as_fd(), &mut buffer[..]);
+    for_each_in(dir, &mut buffer[..], f)
+}
+
+/// The same with a small buffer on the stack: allocates nothing.
+pub fn for_each_entry_small(
+    dir: BorrowedFd<'_>,
+    f: impl FnMut(DirEntry<'_>) -> bool,
+) -> Result<()> {
+    for_each_in(dir, &mut [MaybeUninit::<u8>::uninit(); 2048], f)
+}
+
+fn for_each_in(
+    dir: BorrowedFd<'_>,
+    buffer: &mut [MaybeUninit<u8>],
+    mut f: impl FnMut(DirEntry<'_>) -> bool,
+) -> Result<()> {
+    let mut entries = sys::RawDir::new(dir.as_fd(), buffer);
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name();

@@ -225,6 +225,40 @@ pub fn mount(
     Ok(())
 }
 
+/// Moves the mount at `from` to `to`.
+pub fn move_to(from: &CStr, to: &CStr) -> Result<()> {
+    mount(Some(from), to, None, libc::MS_MOVE, None)
+}
+
+/// [`attr`] bits, beside the `ST_*` of statvfs(3) and the `MS_*` of mount(2) of the same meaning.
+const FLAGS: [(u64, u64, u64); 7] = [
+    (attr::RDONLY, libc::ST_RDONLY, libc::MS_RDONLY),
+    (attr::NOSUID, libc::ST_NOSUID, libc::MS_NOSUID),
+    (attr::NODEV, libc::ST_NODEV, libc::MS_NODEV),
+    (attr::NOEXEC, libc::ST_NOEXEC, libc::MS_NOEXEC),
+    (attr::NOATIME, libc::ST_NOATIME, libc::MS_NOATIME),
+    (attr::NODIRATIME, libc::ST_NODIRATIME, libc::MS_NODIRATIME),
+    (attr::NOSYMFOLLOW, 0x2000, 256),
+];
+
+/// The attributes that statvfs(3)'s flags say.
+pub fn attributes_of(st: u64) -> u64 {
+    FLAGS.iter().filter(|(_, flag, _)| st & flag != 0).fold(0, |set, (bit, ..)| set | bit)
+}
+
+/// What makes a mount(2) change only the one mount at its target.
+pub const REMOUNT_BIND: u64 = libc::MS_REMOUNT | libc::MS_BIND;
+
+/// The flags of mount(2) that give a mount these attributes and no others.
+pub fn remount_flags(attributes: u64) -> u64 {
+    let strict =
+        if attributes & attr::ATIME == attr::STRICTATIME { libc::MS_STRICTATIME } else { 0 };
+    FLAGS
+        .iter()
+        .filter(|(bit, ..)| attributes & bit != 0)
+        .fold(REMOUNT_BIND | strict, |flags, (.., ms)| flags | ms)
+}
+
 /// Changes the propagation of the mount at `path`.
 pub fn set_propagation(path: &CStr, propagation: Propagation, recursive: bool) -> Result<()> {
     let recursive = if recursive { libc::MS_REC } else { 0 };

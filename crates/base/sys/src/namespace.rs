@@ -87,6 +87,14 @@ pub fn setns(fd: BorrowedFd<'_>, flags: u64) -> Result<()> {
     Ok(())
 }
 
+/// The kind that a namespace file is of; `None` for one that this crate does not know.
+pub fn kind_of(fd: BorrowedFd<'_>) -> Result<Option<Kind>> {
+    const NS_GET_NSTYPE: libc::c_long = 0xb703;
+    // SAFETY: the request takes no argument and returns a number.
+    let flag = check(unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), NS_GET_NSTYPE, 0) })?;
+    Ok(KINDS.iter().find(|row| row.flag == flag as u64).map(|row| row.kind))
+}
+
 /// Leaves namespaces for new ones: `unshare(2)`. Allocates nothing.
 pub fn unshare(flags: u64) -> Result<()> {
     // SAFETY: no pointers. CLONE_NEW* only change what the caller sees of the system, and

@@ -429,6 +429,107 @@ fn close_on_exec_one_by_one(first: u32) -> Result<()> {
     Ok(())
 }
 
+/// Closes every descriptor from `first` on but those in `keep`, whose order does not matter:
+/// `close_range(2)` (Linux 5.9).
+///
+/// For the child of a clone: owners in its copy of memory must never be dropped afterwards.
+pub fn close_all_from(first: RawFd, keep: &mut [RawFd]) -> Result<()> {
+    keep.sort_unstable();
+    let mut from = first;
+    for kept in keep.iter().copied().filter(|fd| *fd >= first) {
+        close_range(from, kept - 1)?;
+        from = kept + 1;
+    }
+    close_range(from, RawFd::MAX)
+}
+
+fn close_range(first: RawFd, last: RawFd) -> Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: the caller promises that no owner of these descriptors runs any more.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+    Ok(())
+}
+
+/// Makes `fd` inherited by execve, or not.
+pub fn set_inherited(fd: BorrowedFd<'_>, inherited: bool) -> Result<()> {
+    let flag = if inherited { 0 } else { libc::FD_CLOEXEC };
+    // SAFETY: F_SETFD changes a flag of a descriptor that is borrowed here.
+    check(unsafe { libc::syscall(libc::SYS_fcntl, fd.as_raw_fd(), libc::F_SETFD, flag) })?;
+    Ok(())
+}
+
+/// chdir(2).
+pub fn chdir(path: &CStr) -> Result<()> {
+    Ok(rustix::process::chdir(path)?)
+}
+
+/// fchdir(2).
+pub fn fchdir(fd: BorrowedFd<'_>) -> Result<()> {
+    Ok(rustix::process::fchdir(fd)?)
+}
+
+/// chroot(2).
+pub fn chroot(path: &CStr) -> Result<()> {
+    Ok(rustix::process::chroot(path)?)
+}
+
+/// Whether the current directory is below the current root: one that came in through a leaked
+/// descriptor is not, and getcwd(2) says so.
+pub fn cwd_is_inside() -> Result<bool> {
+    let mut path = [0u8; libc::PATH_MAX as usize];
+    // SAFETY: the kernel writes at most the buffer's length.
+    match check(unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) }) {
+        Ok(_) => Ok(path[0] == b'/'),
+        // Below the root, but deeper than a path can say.
+        Err(Errno::ERANGE) => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+/// Sets the file mode creation mask; returns the old one.
+pub fn umask(mask: u32) -> u32 {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask)).as_raw_mode()
+}
+
+/// Sets the host name of the UTS namespace.
+pub fn set_hostname(name: &CStr) -> Result<()> {
+    Ok(rustix::system::sethostname(name.to_bytes())?)
+}
+
+/// Sets the NIS domain name of the UTS namespace.
+pub fn set_domainname(name: &CStr) -> Result<()> {
+    Ok(rustix::system::setdomainname(name.to_bytes())?)
+}
+
+/// What a program that was executed expects, whatever the caller's habits: no signal blocked, and
+/// `SIGPIPE`, which Rust programs ignore, back at its default.
+pub fn reset_signals() -> Result<()> {
+    // Sizes and layout are the kernel's: an action of four words, a mask of one.
+    let default_action = [0u64; 4];
+    let empty_mask = 0u64;
+    // SAFETY: both calls read structures of the size the kernel defines, all zero: default
+    // disposition, no flags, no restorer, empty masks.
+    unsafe {
+        check(libc::syscall(
+            libc::SYS_rt_sigaction,
+            libc::SIGPIPE,
+            default_action.as_ptr(),
+            std::ptr::null_mut::<u64>(),
+            8,
+        ))?;
+        check(libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const empty_mask,
+            std::ptr::null_mut::<u64>(),
+            8,
+        ))?;
+    }
+    Ok(())
+}
+
 /// Makes `fd` available under the number `target`, inherited by execve.
 ///
 /// For the child of a clone: it replaces whatever `target` was.

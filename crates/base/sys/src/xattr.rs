@@ -52,6 +52,18 @@ pub fn list_path(fd: BorrowedFd<'_>) -> Result<Vec<CString>> {
     Ok(names(&whole(|buffer| sys::listxattr(path.as_c_str(), buffer))?))
 }
 
+/// flistxattr(2) without an allocation: the names, each with its NUL.
+pub fn list_into<'b>(fd: BorrowedFd<'_>, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
+    let n = sys::flistxattr(fd, &mut *buffer)?;
+    Ok(&buffer[..n])
+}
+
+/// fgetxattr(2) without an allocation.
+pub fn get_into<'b>(fd: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
+    let n = sys::fgetxattr(fd, name, &mut *buffer)?;
+    Ok(&buffer[..n])
+}
+
 /// One call with the largest size the kernel can answer: a value that grows between asking for
 /// its size and reading it cannot be missed.
 fn whole(get: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>) -> Result<Vec<u8>> {

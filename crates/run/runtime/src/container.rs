@@ -1,92 +1,378 @@
-//! A container that this process made: created, then running.
+//! A container that this process makes: created, then running.
 //!
+//! Acting is a straight list; what was done is undone backwards by guards when a later part fails.
 //! Dropping a [`Created`] kills and removes the container; [`Created::leave`] leaves it for others
 //! to start.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::os::unix::ffi::OsStrExt;
 
+use hako_oci::runtime::Hook;
+use hako_oci::state::{State, Status};
+use hako_sys::fs::{self, OpenFlags};
+use hako_sys::namespace::Kind;
 use hako_sys::process::{Child, ExitStatus};
+use hako_sys::{Errno, signal, unix};
 
-use crate::{Error, Plan, Result, Stdio};
+use crate::hooks;
+use crate::init::Fds;
+use crate::op::Op;
+use crate::plan::Plan;
+use crate::spawn::{self, Birth, Said, Spawned};
+use crate::state::{self, StateDir, StateFile};
+use crate::wire::Message;
+use crate::{Console, Error, Gate, Result, Stdio};
 
 /// A container whose process waits to be started.
 #[derive(Debug)]
 pub struct Created {
-    init: Child,
-    console: Option<OwnedFd>,
+    /// `None` only after it was started or left.
+    inner: Option<Inner>,
 }
 
 /// A container whose process was started.
 #[derive(Debug)]
 pub struct Running {
-    init: Child,
+    inner: Inner,
+}
+
+#[derive(Debug)]
+struct Inner {
+    plan: Plan,
+    init: Init,
+    sync: OwnedFd,
+    state: StateDir,
+    file: StateFile,
     console: Option<OwnedFd>,
+}
+
+/// The container's process; killed and reaped when dropped, until it is let go.
+#[derive(Debug)]
+struct Init {
+    child: Child,
+    ours: bool,
+}
+
+impl Drop for Init {
+    fn drop(&mut self) {
+        if self.ours {
+            // It may have ended already; then there is only the status to collect.
+            let pidfd = self.child.pidfd.as_fd();
+            let _ended = signal::send_pidfd(pidfd, 9);
+            let _reaped = hako_sys::process::wait(pidfd);
+        }
+    }
 }
 
 /// Makes a container: everything up to, but without, its program.
 ///
 /// On an error nothing is left: no process, no cgroup, no state.
 pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
-    let (_, _) = (plan, stdio);
-    Err(Error::Unsupported("creating is not yet built".to_owned()))
+    let mut state = StateDir::create(&plan.options.state_root, &plan.options.id)?;
+    let fds = open_descriptors(&plan, &state, stdio)?;
+    let Spawned { child, sync } = spawn_init(&plan, &fds)?;
+    let init = Init { child, ours: true };
+
+    if plan.namespaces.is_new(Kind::User) {
+        let proc = fds
+            .proc
+            .as_ref()
+            .map(AsFd::as_fd)
+            .ok_or(Errno::EBADF)
+            .map_err(|e| Error::call("open", "/proc", e))?;
+        let pid = init.child.pid;
+        spawn::write_maps(
+            proc,
+            pid,
+            &plan.uid_map,
+            &plan.gid_map,
+            plan.no_groups,
+            plan.options.privileged,
+        )?;
+        spawn::go(sync.as_fd())?;
+    }
+    // While the process mounts, its state is written.
+    let mut file = state_file(&plan, init.child.pid)?;
+    let waits_for_hooks = plan.steps.iter().any(|s| matches!(s.op, Op::AwaitRuntimeHooks));
+    file.creating = waits_for_hooks;
+    state.write_config(&plan.spec)?;
+    state.write_state(&file)?;
+
+    let mut inner = Inner { plan, init, sync, state, file, console: None };
+    inner.until_created()?;
+    if inner.file.creating {
+        inner.file.creating = false;
+        inner.state.write_state(&inner.file)?;
+    }
+    inner.state.keep();
+    Ok(Created { inner: Some(inner) })
+}
+
+fn open_descriptors(plan: &Plan, state: &StateDir, stdio: Stdio) -> Result<Fds> {
+    let mut fds = Fds { stdio: stdio.fds, extra: stdio.extra, ..Fds::default() };
+    let wants_proc = plan.steps.iter().any(|s| matches!(s.op, Op::ProcWrite { .. }));
+    if wants_proc || plan.namespaces.is_new(Kind::User) || !plan.time_offsets.is_empty() {
+        fds.proc = Some(spawn::host_proc()?);
+    }
+    for join in &plan.namespaces.joined {
+        fds.joined.push(spawn::open_namespace(join)?);
+    }
+    fds.prepared = spawn::prepare_mounts(plan, &plan.prepared)?;
+    if plan.options.gate == Gate::Fifo {
+        fds.gate = Some(state.make_gate()?);
+        fds.report = Some(state.make_failure()?);
+    }
+    if let (true, Console::Socket(path)) = (plan.terminal, &plan.options.console) {
+        let fail = |e| Error::call("connect", path.display().to_string(), e);
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+        else {
+            return Err(fail(Errno::EINVAL));
+        };
+        let dir = if dir.as_os_str().is_empty() { std::path::Path::new(".") } else { dir };
+        let dir = std::fs::File::open(dir).map_err(|e| fail(Errno::of(&e)))?;
+        fds.console_socket = Some(unix::connect_at(dir.as_fd(), name).map_err(fail)?);
+    }
+    Ok(fds)
+}
+
+fn spawn_init(plan: &Plan, fds: &Fds) -> Result<Spawned> {
+    let mut birth = Birth { new: plan.namespaces.new & !Kind::Cgroup.flag(), ..Birth::default() };
+    if plan.joins_by_stage() {
+        for (join, fd) in plan.namespaces.joined.iter().zip(&fds.joined) {
+            birth.enter.push((fd.as_fd(), join.kind.flag()));
+        }
+    }
+    birth.time_offsets = &plan.time_offsets;
+    spawn::spawn(&birth, &plan.steps, &plan.exec, fds)
+}
+
+fn state_file(plan: &Plan, pid: i32) -> Result<StateFile> {
+    let stat = state::proc_stat(pid)?.ok_or_else(|| Error::Died("it was killed".to_owned()))?;
+    Ok(StateFile {
+        oci_version: plan.state.oci_version.clone(),
+        id: plan.options.id.clone(),
+        pid,
+        start_time: stat.start_time,
+        bundle: plan.bundle.clone(),
+        rootfs: plan.rootfs.clone(),
+        created: state::now(),
+        owner: hako_sys::cred::effective_uid(),
+        creating: false,
+        namespaces: plan.namespaces.flags(),
+        pivots: plan.pivots,
+        annotations: plan.state.annotations.clone(),
+    })
+}
+
+impl Inner {
+    /// Serves the new process until it is created.
+    fn until_created(&mut self) -> Result<()> {
+        loop {
+            match spawn::listen(self.sync.as_fd())? {
+                Said::Message(Message::Created, _) => return Ok(()),
+                Said::Message(Message::RuntimeHooks, _) => {
+                    self.run_runtime_hooks()?;
+                    spawn::go(self.sync.as_fd())?;
+                }
+                Said::Message(message, fd) => self.take(message, fd)?,
+                Said::Failed(record, note) => return Err(self.failure(&record, &note)),
+                Said::Closed => return Err(self.died()),
+            }
+        }
+    }
+
+    /// Waits until the program is executed.
+    fn until_executed(&mut self) -> Result<()> {
+        loop {
+            match spawn::listen(self.sync.as_fd())? {
+                Said::Message(message, fd) => self.take(message, fd)?,
+                Said::Failed(record, note) => return Err(self.failure(&record, &note)),
+                // The last thing it does: execve closed its end.
+                Said::Closed => return Ok(()),
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message, fd: Option<OwnedFd>) -> Result<()> {
+        match (message, fd) {
+            (Message::Console, Some(fd)) => {
+                self.console = Some(fd);
+                Ok(())
+            }
+            (Message::Seccomp, Some(listener)) => {
+                self.send_listener(&listener)?;
+                spawn::go(self.sync.as_fd())
+            }
+            _ => Err(Error::call("recv", "new process", Errno::EPROTO)),
+        }
+    }
+
+    /// Gives the seccomp listener to who asked for it, with the container's state.
+    fn send_listener(&self, listener: &OwnedFd) -> Result<()> {
+        let seccomp = self.plan.spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
+        let Some(path) = seccomp.and_then(|s| s.listener_path.as_deref()) else {
+            return Err(Error::config("linux.seccomp.listenerPath", "is missing"));
+        };
+        let fail = |e| Error::call("connect", path, e);
+        let path = std::path::Path::new(path);
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+        else {
+            return Err(fail(Errno::EINVAL));
+        };
+        let dir = std::fs::File::open(dir).map_err(|e| fail(Errno::of(&e)))?;
+        let socket = unix::connect_at(dir.as_fd(), name).map_err(fail)?;
+        let state = State { pid: Some(self.init.child.pid), ..self.plan.state.clone() };
+        // ContainerProcessState (config-linux.md, "The Container Process State").
+        let document = serde_json::json!({
+            "ociVersion": state.oci_version,
+            "fds": ["seccompFd"],
+            "pid": self.init.child.pid,
+            "metadata": seccomp.and_then(|s| s.listener_metadata.clone()).unwrap_or_default(),
+            "state": state,
+        });
+        unix::send_with_fds(socket.as_fd(), document.to_string().as_bytes(), &[listener.as_fd()])
+            .map_err(fail)
+    }
+
+    fn run_runtime_hooks(&mut self) -> Result<()> {
+        let hooks = &self.plan.hooks;
+        let lists: [(&'static str, &[Hook]); 2] =
+            [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)];
+        for (kind, list) in lists {
+            self.run_hooks(kind, list, Status::Creating)?;
+        }
+        Ok(())
+    }
+
+    fn run_hooks(&self, kind: &'static str, list: &[Hook], status: Status) -> Result<()> {
+        let state = State { status, ..self.plan.state.clone() };
+        hooks::run(kind, list, &state, self.init.child.pid, &self.plan.bundle)
+    }
+
+    fn failure(&self, record: &crate::wire::Record, note: &str) -> Error {
+        let program = self.plan.spec.process.as_ref().and_then(|p| p.args.first());
+        spawn::failure(&self.plan.steps, program.map_or("", String::as_str), record, note)
+    }
+
+    fn died(&mut self) -> Error {
+        self.init.ours = false;
+        match hako_sys::process::wait(self.init.child.pidfd.as_fd()) {
+            Ok(ExitStatus::Exited(status)) => Error::Died(format!("with status {status}")),
+            Ok(ExitStatus::Signaled(9)) => {
+                Error::Died("killed (by somebody, or for want of memory in its cgroup)".to_owned())
+            }
+            Ok(ExitStatus::Signaled(number)) => Error::Died(format!("by signal {number}")),
+            Err(e) => Error::Died(format!("and cannot be waited for: {e}")),
+        }
+    }
+
+    /// Kills the process and takes everything away.
+    fn destroy(self) -> Result<()> {
+        let Inner { init, state, .. } = self;
+        drop(init);
+        state.remove()
+    }
 }
 
 impl Created {
+    fn inner(&self) -> &Inner {
+        // `inner` is taken only by the methods that consume `self`.
+        self.inner.as_ref().unwrap_or_else(|| unreachable!("used after it was consumed"))
+    }
+
     /// Its process, in the caller's PID namespace.
     pub fn pid(&self) -> i32 {
-        self.init.pid
+        self.inner().init.child.pid
     }
 
-    /// Its process.
+    /// Its process. Readable (poll) when it has ended.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.init.pidfd.as_fd()
+        self.inner().init.child.pidfd.as_fd()
     }
 
-    /// The terminal's master, once, if the process has a terminal ([`crate::Console::Return`]).
+    /// The terminal's master, once, if the process has a terminal ([`Console::Return`]).
     pub fn take_console(&mut self) -> Option<OwnedFd> {
-        self.console.take()
+        self.inner.as_mut().and_then(|inner| inner.console.take())
     }
 
-    /// Lets the program run. Returns when it was executed, and fails if it could not be.
-    pub fn start(self) -> Result<Running> {
-        Ok(Running { init: self.init, console: self.console })
+    /// Lets the program run. Returns when it was executed; if it could not be, nothing is left.
+    pub fn start(mut self) -> Result<Running> {
+        let Some(mut inner) = self.inner.take() else { unreachable!("used after it was consumed") };
+        let started = match inner.plan.options.gate {
+            Gate::Handle => spawn::go(inner.sync.as_fd()).and_then(|()| inner.until_executed()),
+            Gate::Fifo => {
+                Err(Error::Unsupported("a container with a FIFO is started by its ID".to_owned()))
+            }
+        };
+        let started = started.and_then(|()| {
+            let hooks = &inner.plan.hooks.poststart;
+            inner.run_hooks("poststart", hooks, Status::Running)
+        });
+        match started {
+            Ok(()) => Ok(Running { inner }),
+            Err(error) => {
+                // What went wrong first is what to report.
+                drop(inner.destroy());
+                Err(error)
+            }
+        }
     }
 
-    /// Leaves the container, for another process to start ([`crate::Gate::Fifo`]).
-    pub fn leave(self) {}
+    /// Leaves the container, for another process to start ([`Gate::Fifo`]).
+    pub fn leave(mut self) {
+        if let Some(mut inner) = self.inner.take() {
+            inner.init.ours = false;
+        }
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            // Nobody is left to hear of an error; `delete` finds what it names.
+            drop(inner.destroy());
+        }
+    }
 }
 
 impl Running {
     /// Its process, in the caller's PID namespace.
     pub fn pid(&self) -> i32 {
-        self.init.pid
+        self.inner.init.child.pid
     }
 
     /// Its process. Readable (poll) when it has ended.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.init.pidfd.as_fd()
+        self.inner.init.child.pidfd.as_fd()
     }
 
     /// The terminal's master, once.
     pub fn take_console(&mut self) -> Option<OwnedFd> {
-        self.console.take()
+        self.inner.console.take()
     }
 
     /// Waits until the process has ended, and reaps it.
-    pub fn wait(&self) -> Result<ExitStatus> {
-        hako_sys::process::wait(self.pidfd()).map_err(|e| Error::call("waitid", "init", e))
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        let status =
+            hako_sys::process::wait(self.pidfd()).map_err(|e| Error::call("waitid", "init", e))?;
+        self.inner.init.ours = false;
+        Ok(status)
     }
 
     /// Reaps the process if it has ended.
-    pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
-        hako_sys::process::try_wait(self.pidfd()).map_err(|e| Error::call("waitid", "init", e))
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        let status = hako_sys::process::try_wait(self.pidfd())
+            .map_err(|e| Error::call("waitid", "init", e))?;
+        if status.is_some() {
+            self.inner.init.ours = false;
+        }
+        Ok(status)
     }
 
     /// Sends a signal to the process.
-    pub fn kill(&self, signal: i32) -> Result<()> {
-        hako_sys::process::pidfd_send_signal(self.pidfd(), signal)
-            .map_err(|e| Error::call("pidfd_send_signal", signal.to_string(), e))
+    pub fn kill(&self, number: i32) -> Result<()> {
+        signal::send_pidfd(self.pidfd(), number)
+            .map_err(|e| Error::call("pidfd_send_signal", number.to_string(), e))
     }
 
     /// How often the kernel killed a process of the container for want of memory.
@@ -94,13 +380,26 @@ impl Running {
         Ok(0)
     }
 
-    /// Removes what is left of the ended container: cgroup, state, and runs its `poststop` hooks.
-    /// Processes that outlived init (no PID namespace) are killed.
+    /// Removes what is left of the container: kills its process if it still runs, removes cgroup
+    /// and state, and runs its `poststop` hooks.
     pub fn delete(self) -> Result<()> {
-        let _grace = Duration::ZERO;
-        Ok(())
+        let hooks = self.inner.plan.hooks.poststop.clone();
+        let state = State { status: Status::Stopped, ..self.inner.plan.state.clone() };
+        let bundle = self.inner.plan.bundle.clone();
+        self.inner.destroy()?;
+        hooks::run("poststop", &hooks, &state, 0, &bundle)
     }
 
     /// Leaves the container to itself; another process will delete it.
-    pub fn leave(self) {}
+    pub fn leave(mut self) {
+        self.inner.init.ours = false;
+    }
+}
+
+/// The path of a file as the kernel takes it.
+pub(crate) fn open_path(path: &std::path::Path, flags: OpenFlags) -> Result<OwnedFd> {
+    let fail = |e| Error::call("open", path.display().to_string(), e);
+    let name =
+        std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(|_| fail(Errno::EINVAL))?;
+    fs::openat(fs::cwd(), &name, flags, 0).map_err(fail)
 }

@@ -5,15 +5,24 @@
 
 #![forbid(unsafe_code)]
 
+mod call;
 mod container;
 mod control;
 mod error;
+mod hooks;
+mod init;
+mod op;
 mod options;
 mod plan;
+mod spawn;
+mod state;
+mod wire;
 
 pub use container::{Created, Running, create};
 pub use control::{Stored, delete, kill, state};
 pub use error::{Error, Result};
 pub use hako_sys::process::ExitStatus;
+pub use op::Step;
 pub use options::{CgroupDriver, Console, Gate, Options, RefusedLimits, Stdio};
-pub use plan::Plan;
+pub use plan::{Plan, check_id};
+pub use state::rfc3339;

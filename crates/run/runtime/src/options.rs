@@ -31,6 +31,10 @@ pub struct Options {
     pub parent_death_signal: Option<i32>,
     /// How control groups are made.
     pub cgroup: CgroupDriver,
+    /// Environment added to the process's own.
+    pub extra_env: Vec<String>,
+    /// Whether the caller is root, and need not ask newuidmap(1) for IDs.
+    pub privileged: bool,
 }
 
 impl Options {
@@ -48,6 +52,8 @@ impl Options {
             refused_limits: RefusedLimits::Fail,
             parent_death_signal: None,
             cgroup: CgroupDriver::Cgroupfs,
+            extra_env: Vec::new(),
+            privileged: hako_sys::cred::effective_uid() == 0,
         }
     }
 }

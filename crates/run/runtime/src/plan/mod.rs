@@ -1,27 +1,492 @@
 //! From config.json to the list of steps, without touching the system.
 
-use std::path::Path;
+mod builder;
+mod linux;
+mod mount_options;
+mod mounts;
+mod namespaces;
+mod process;
 
-use hako_oci::runtime::Spec;
+use std::path::{Path, PathBuf};
 
-use crate::{Options, Result};
+use hako_oci::runtime::{Hooks, IdMapping, Linux, Process, Spec};
+use hako_oci::state::{State, Status};
+use hako_sys::mount::Propagation;
+use hako_sys::namespace::Kind;
+
+pub(crate) use self::builder::Builder;
+use self::builder::{c_string, clean, target};
+pub(crate) use self::linux::{hook_ops, memory_words, state};
+pub(crate) use self::mount_options::words as mount_words;
+pub(crate) use self::mounts::IdMap;
+pub(crate) use self::namespaces::{Join, Namespaces};
+pub(crate) use self::process::{Surroundings, affinity, exec_op, steps as process_steps};
+use crate::op::{ExecOp, Op, Source, Step};
+use crate::{Error, Gate, Options, Result};
 
 /// Everything that creating a container will do, decided and checked.
 #[derive(Debug)]
 pub struct Plan {
     pub(crate) options: Options,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) uid_map: Vec<IdMapping>,
+    pub(crate) gid_map: Vec<IdMapping>,
+    /// Whether setgroups(2) stays denied in the new user namespace.
+    pub(crate) no_groups: bool,
+    /// Lines for `timens_offsets`.
+    pub(crate) time_offsets: Vec<u8>,
+    /// Detached copies of mounts that the parent makes first.
+    pub(crate) prepared: Vec<Prepared>,
+    /// The program.
+    pub(crate) exec: ExecOp,
+    pub(crate) terminal: bool,
+    pub(crate) pivots: bool,
+    pub(crate) hooks: Hooks,
+    /// The state as hooks see it, without status and process ID.
+    pub(crate) state: State,
+    pub(crate) spec: Spec,
+}
+
+/// A mount that the parent copies (detached) before the new process exists.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) path: std::ffi::CString,
+    pub(crate) recursive: bool,
+    pub(crate) no_follow: bool,
+    pub(crate) id_map: Option<IdMap>,
+    pub(crate) field: String,
 }
 
 impl Plan {
     /// Checks the whole configuration and prepares every step. Pure: it looks at nothing but its
     /// arguments. `bundle` is the absolute directory that relative paths start from.
     pub fn new(spec: &Spec, bundle: &Path, options: &Options) -> Result<Plan> {
-        let (_, _) = (spec, bundle);
-        Ok(Plan { options: options.clone() })
+        check_id(&options.id)?;
+        check_version(&spec.oci_version)?;
+        let root = spec.root.as_ref().ok_or_else(|| Error::config("root", "is missing"))?;
+        if root.path.is_empty() {
+            return Err(Error::config("root.path", "is empty"));
+        }
+        let process =
+            spec.process.as_ref().ok_or_else(|| Error::config("process", "is missing"))?;
+        let none = Linux::default();
+        let linux = spec.linux.as_ref().unwrap_or(&none);
+        let namespaces = namespaces::parse(linux)?;
+        let time_offsets = namespaces::time_offsets(linux, &namespaces)?;
+        check_user_namespace(linux, &namespaces)?;
+        check_needs(spec, linux, &namespaces)?;
+        let hooks = spec.hooks.clone().unwrap_or_default();
+        for (kind, list) in hook_lists(&hooks) {
+            linux::check_hooks(kind, list)?;
+        }
+        let bundle_text = bundle
+            .to_str()
+            .ok_or_else(|| Error::config("root.path", "the bundle's path is not UTF-8"))?;
+        let no_groups = namespaces.is_new(Kind::User)
+            && !options.privileged
+            && linux.gid_mappings.iter().map(|m| u64::from(m.size)).sum::<u64>() <= 1;
+
+        let mut plan = Plan {
+            bundle: bundle.to_owned(),
+            rootfs: bundle.join(&root.path),
+            steps: Vec::new(),
+            warnings: Vec::new(),
+            uid_map: linux.uid_mappings.clone(),
+            gid_map: linux.gid_mappings.clone(),
+            no_groups,
+            time_offsets,
+            prepared: Vec::new(),
+            exec: exec_op("process", process, &options.extra_env)?,
+            terminal: process.terminal,
+            pivots: namespaces.has(Kind::Mount) && !options.no_pivot,
+            state: state(spec, &options.id, bundle_text, Status::Creating),
+            namespaces,
+            hooks,
+            options: options.clone(),
+            spec: spec.clone(),
+        };
+        let mut b = Builder::default();
+        plan.identity(&mut b, spec, process, linux)?;
+        plan.file_systems(&mut b, spec, process, linux)?;
+        plan.inside(&mut b, process, linux)?;
+        (plan.steps, plan.warnings) = (b.steps, b.warnings);
+        Ok(plan)
     }
 
     /// The container's ID.
     pub fn id(&self) -> &str {
         &self.options.id
     }
+
+    /// What the new process will do, in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Whether namespaces are joined by a process in between: those that a process cannot enter
+    /// itself, and all when their privileges end with a new user namespace.
+    pub(crate) fn joins_by_stage(&self) -> bool {
+        let ns = &self.namespaces;
+        let deep = [Kind::User, Kind::Pid, Kind::Time].into_iter().any(|k| ns.is_joined(k));
+        deep || (!ns.joined.is_empty() && ns.is_new(Kind::User))
+    }
+
+    /// What is not as the configuration wishes, and yet no error.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The directory of the root filesystem, on the host.
+    pub fn rootfs(&self) -> &Path {
+        &self.rootfs
+    }
+
+    /// Who the process is: namespaces, user, cgroup, names.
+    fn identity(
+        &self,
+        b: &mut Builder,
+        spec: &Spec,
+        process: &Process,
+        linux: &Linux,
+    ) -> Result<()> {
+        b.push("process", Op::Signals);
+        if let Some(adj) = process.oom_score_adj {
+            // Before the process is the user namespace's: then the file is no longer its own.
+            b.push(
+                "process.oomScoreAdj",
+                Op::ProcWrite {
+                    path: c"self/oom_score_adj".into(),
+                    value: c_string("process.oomScoreAdj", &adj.to_string())?,
+                    clamp: self.options.refused_limits == crate::RefusedLimits::Clamp,
+                },
+            );
+        }
+        if !self.namespaces.is_new(Kind::User) {
+            b.push("process", Op::NotDumpable);
+        }
+        b.push("process", Op::Session);
+        if !self.joins_by_stage() {
+            for (slot, join) in self.namespaces.joined.iter().enumerate() {
+                b.push(format!("{}.path", join.field), Op::Join { kind: join.kind, slot });
+            }
+        }
+        b.push("linux.cgroupsPath", Op::EnterCgroup);
+        if self.namespaces.is_new(Kind::Cgroup) {
+            // Only now: the view begins at the cgroup that the process is in.
+            b.push("linux.namespaces", Op::Unshare(Kind::Cgroup));
+        }
+        if self.own_mounts() && self.options.rootfs_mounts.is_empty() {
+            // Paths of the host are walked while this is still the host's user.
+            self.root(b, linux)?;
+        }
+        if self.namespaces.is_new(Kind::User) {
+            b.push("linux.uidMappings", Op::AwaitMaps);
+            b.push("linux.uidMappings", Op::BecomeRoot { groups: !self.no_groups });
+            b.push("process", Op::NotDumpable);
+        }
+        if !self.options.no_new_keyring {
+            b.push("process", Op::Keyring(c_string("id", &format!("_ses.{}", self.options.id))?));
+        }
+        if let Some(name) = &spec.hostname {
+            b.push("hostname", Op::Hostname(c_string("hostname", name)?));
+        }
+        if let Some(name) = &spec.domainname {
+            b.push("domainname", Op::Domainname(c_string("domainname", name)?));
+        }
+        Ok(())
+    }
+
+    fn own_mounts(&self) -> bool {
+        self.namespaces.has(Kind::Mount)
+    }
+
+    /// The root filesystem as a mount of its own.
+    fn root(&self, b: &mut Builder, linux: &Linux) -> Result<()> {
+        let (propagation, all) = match linux.rootfs_propagation.as_deref() {
+            None | Some("") => (Propagation::Slave, true),
+            Some(word) => mounts::propagation(word)?,
+        };
+        // An unbindable tree cannot be bound; only the root itself becomes so, in the end.
+        let outer =
+            if propagation == Propagation::Unbindable { Propagation::Private } else { propagation };
+        b.push("linux.rootfsPropagation", Op::PropagateAll(outer, all));
+        let path = mounts::absolute("root.path", Path::new("/"), &self.rootfs.to_string_lossy())?;
+        if outer == Propagation::Shared {
+            let mut parents = Vec::new();
+            for ancestor in self.rootfs.ancestors() {
+                parents.push(mounts::absolute(
+                    "root.path",
+                    Path::new("/"),
+                    &ancestor.to_string_lossy(),
+                )?);
+            }
+            b.push("linux.rootfsPropagation", Op::PrivateParent(parents));
+        }
+        if self.options.rootfs_mounts.is_empty() {
+            b.push("root.path", Op::BindRoot { path });
+        }
+        for (i, mount) in self.options.rootfs_mounts.iter().enumerate() {
+            let field = format!("rootfs_mounts[{i}]");
+            let planned = mounts::parse(&field, mount, &self.bundle, linux.mount_label.as_deref())?;
+            if i == 0 {
+                let path =
+                    mounts::absolute("root.path", Path::new("/"), &self.rootfs.to_string_lossy())?;
+                b.push(field, Op::MountRoot { path, fs: Box::new(planned.op) });
+            } else {
+                b.push(field, Op::Mount(Box::new(planned.op)));
+            }
+        }
+        Ok(())
+    }
+
+    fn file_systems(
+        &mut self,
+        b: &mut Builder,
+        spec: &Spec,
+        process: &Process,
+        linux: &Linux,
+    ) -> Result<()> {
+        let own = self.own_mounts();
+        if own && !self.options.rootfs_mounts.is_empty() {
+            self.root(b, linux)?;
+        }
+        let user_namespace = self.namespaces.has(Kind::User);
+        for (i, mount) in spec.mounts.iter().enumerate() {
+            let field = format!("mounts[{i}]");
+            mounts::check_proc(&field, mount)?;
+            let mut planned =
+                mounts::parse(&field, mount, &self.bundle, linux.mount_label.as_deref())?;
+            if let Source::Bind { path, recursive, no_follow, prepared, .. } =
+                &mut planned.op.source
+            {
+                // ID-mapping needs the caller's privileges, and so does walking to a source that
+                // the user namespace's root may not see.
+                let by_parent = planned.id_map.is_some()
+                    || (self.namespaces.is_new(Kind::User) && self.options.privileged);
+                if by_parent {
+                    let recursive = *recursive;
+                    *prepared = Some(self.prepared.len());
+                    self.prepared.push(Prepared {
+                        path: path.clone(),
+                        recursive,
+                        no_follow: *no_follow,
+                        id_map: planned.id_map,
+                        field: field.clone(),
+                    });
+                }
+            }
+            b.push(field, Op::Mount(Box::new(planned.op)));
+        }
+        // A /dev that is the host's own has everything already.
+        let host_dev = spec.mounts.iter().any(|m| mounts::is_at(m, "/dev") && mounts::is_bind(m));
+        if own && !host_dev {
+            linux::devices(b, linux, user_namespace)?;
+            let pts = spec.mounts.iter().any(|m| m.kind.as_deref() == Some("devpts"));
+            if pts {
+                b.push(
+                    "linux.devices",
+                    Op::Link {
+                        dir: target("linux.devices", "/dev")?,
+                        name: c"ptmx".into(),
+                        to: c"pts/ptmx".into(),
+                        replace: true,
+                    },
+                );
+            }
+        }
+        if process.terminal {
+            let size = process.console_size.as_ref().map(|s| (s.height, s.width));
+            let console = own.then(|| target("process.terminal", "/dev/console")).transpose()?;
+            let ptmx = if own { "/dev/pts/ptmx" } else { "/dev/ptmx" };
+            b.push(
+                "process.terminal",
+                Op::Console { ptmx: target("process.terminal", ptmx)?, console, size },
+            );
+        }
+        if !self.hooks.prestart.is_empty()
+            || !self.hooks.create_runtime.is_empty()
+            || !linux.net_devices.is_empty()
+        {
+            b.push("hooks.createRuntime", Op::AwaitRuntimeHooks);
+        }
+        for op in linux::hook_ops("createContainer", &self.hooks.create_container, &self.state)? {
+            b.push(format!("hooks.createContainer[{}]", op.index), Op::Hook(Box::new(op)));
+        }
+        linux::sysctls(b, spec, linux, &self.namespaces)?;
+        for (i, path) in linux.readonly_paths.iter().enumerate() {
+            let field = format!("linux.readonlyPaths[{i}]");
+            let op = Op::ReadonlyPath(target(&field, path)?);
+            b.push(field, op);
+        }
+        for (i, path) in linux.masked_paths.iter().enumerate() {
+            let field = format!("linux.maskedPaths[{i}]");
+            let op = Op::MaskedPath(target(&field, path)?);
+            b.push(field, op);
+        }
+        if own && spec.root.as_ref().is_some_and(|r| r.readonly) {
+            b.push("root.readonly", Op::RootReadonly);
+        }
+        b.push(
+            "root.path",
+            match (own, self.options.no_pivot) {
+                (true, false) => Op::Pivot,
+                (true, true) => Op::MoveRoot,
+                (false, _) => Op::Chroot {
+                    path: mounts::absolute(
+                        "root.path",
+                        Path::new("/"),
+                        &self.rootfs.to_string_lossy(),
+                    )?,
+                },
+            },
+        );
+        if own && let Some(word) = linux.rootfs_propagation.as_deref().filter(|w| !w.is_empty()) {
+            let (propagation, all) = mounts::propagation(word)?;
+            // runc: only the root mount itself, unless the word says all.
+            b.push(
+                "linux.rootfsPropagation",
+                Op::RootPropagation(propagation, all && word.starts_with('r')),
+            );
+        }
+        Ok(())
+    }
+
+    /// From the inside: the process itself, up to its program.
+    fn inside(&self, b: &mut Builder, process: &Process, linux: &Linux) -> Result<()> {
+        if let Some(p) = &linux.personality {
+            b.push("linux.personality", linux::personality(p)?);
+        }
+        if let Some(policy) = &linux.memory_policy {
+            b.push("linux.memoryPolicy", linux::memory_policy(policy)?);
+        }
+        labels(b, process)?;
+        let around = Surroundings {
+            field: "process",
+            refused_limits: self.options.refused_limits,
+            preserve: self.options.preserve_fds,
+            parent_death_signal: self.options.parent_death_signal,
+            no_groups: self.no_groups,
+            make_cwd: true,
+            user_namespace: self.namespaces.has(Kind::User),
+        };
+        let created = State { status: Status::Created, ..self.state.clone() };
+        process_steps(b, process, &around, None, |b| {
+            b.push("process", Op::AwaitStart { fifo: self.options.gate == Gate::Fifo });
+            for op in linux::hook_ops("startContainer", &self.hooks.start_container, &created)? {
+                b.push(format!("hooks.startContainer[{}]", op.index), Op::Hook(Box::new(op)));
+            }
+            Ok(())
+        })
+    }
 }
+
+/// Labels of the process, which take effect when the program is executed.
+pub(crate) fn labels(b: &mut Builder, process: &Process) -> Result<()> {
+    let mut label = |field: &str, path: &std::ffi::CStr, value: String| -> Result<()> {
+        b.push(
+            field,
+            Op::ProcWrite { path: path.into(), value: c_string(field, &value)?, clamp: false },
+        );
+        Ok(())
+    };
+    if let Some(profile) = process.apparmor_profile.as_deref().filter(|p| !p.is_empty()) {
+        label("process.apparmorProfile", c"self/attr/apparmor/exec", format!("exec {profile}"))?;
+    }
+    if let Some(selinux) = process.selinux_label.as_deref().filter(|l| !l.is_empty()) {
+        label("process.selinuxLabel", c"self/attr/exec", selinux.to_owned())?;
+    }
+    Ok(())
+}
+
+/// The six kinds of hooks.
+pub(crate) fn hook_lists(hooks: &Hooks) -> [(&'static str, &[hako_oci::runtime::Hook]); 6] {
+    [
+        ("prestart", &hooks.prestart),
+        ("createRuntime", &hooks.create_runtime),
+        ("createContainer", &hooks.create_container),
+        ("startContainer", &hooks.start_container),
+        ("poststart", &hooks.poststart),
+        ("poststop", &hooks.poststop),
+    ]
+}
+
+/// Whether the ID can name a directory and a cgroup.
+pub fn check_id(id: &str) -> Result<()> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+    if id.is_empty() || id.len() > 1024 || matches!(id, "." | "..") || !id.chars().all(good) {
+        return Err(Error::InvalidId(id.to_owned()));
+    }
+    Ok(())
+}
+
+fn check_version(version: &str) -> Result<()> {
+    let bad = |reason: &str| Err(Error::config("ociVersion", format!("{version:?} {reason}")));
+    if version.is_empty() {
+        return bad("is missing");
+    }
+    // Semantic versioning: 1.x, with a pre-release or build after it.
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<Option<u64>> = core.split('.').map(|n| n.parse().ok()).collect();
+    match numbers.as_slice() {
+        [Some(1), Some(_), Some(_)] => Ok(()),
+        [Some(_), Some(_), Some(_)] => bad("is not a 1.x version"),
+        _ => bad("is not a semantic version"),
+    }
+}
+
+fn check_user_namespace(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
+    namespaces::check_map("linux.uidMappings", &linux.uid_mappings)?;
+    namespaces::check_map("linux.gidMappings", &linux.gid_mappings)?;
+    for (field, map) in
+        [("linux.uidMappings", &linux.uid_mappings), ("linux.gidMappings", &linux.gid_mappings)]
+    {
+        if namespaces.is_new(Kind::User) && map.is_empty() {
+            return Err(Error::config(field, "a new user namespace needs a map"));
+        }
+        if !map.is_empty() && !namespaces.has(Kind::User) {
+            return Err(Error::config(field, "needs a user namespace"));
+        }
+    }
+    Ok(())
+}
+
+/// What needs a namespace of its own.
+fn check_needs(spec: &Spec, linux: &Linux, namespaces: &Namespaces) -> Result<()> {
+    let needs: [(&str, bool, Kind); 7] = [
+        ("hostname", spec.hostname.as_deref().is_some_and(|h| !h.is_empty()), Kind::Uts),
+        ("domainname", spec.domainname.as_deref().is_some_and(|d| !d.is_empty()), Kind::Uts),
+        ("mounts", !spec.mounts.is_empty(), Kind::Mount),
+        ("linux.maskedPaths", !linux.masked_paths.is_empty(), Kind::Mount),
+        ("linux.readonlyPaths", !linux.readonly_paths.is_empty(), Kind::Mount),
+        ("root.readonly", spec.root.as_ref().is_some_and(|r| r.readonly), Kind::Mount),
+        ("linux.netDevices", !linux.net_devices.is_empty(), Kind::Network),
+    ];
+    for (field, wanted, kind) in needs {
+        if wanted && !namespaces.has(kind) {
+            return Err(Error::config(field, format!("needs a {} namespace", kind.info().word)));
+        }
+    }
+    for (field, paths) in
+        [("maskedPaths", &linux.masked_paths), ("readonlyPaths", &linux.readonly_paths)]
+    {
+        for (i, path) in paths.iter().enumerate() {
+            if !path.starts_with('/') {
+                return Err(Error::config(
+                    format!("linux.{field}[{i}]"),
+                    format!("{path:?} is not absolute"),
+                ));
+            }
+            if clean(path).is_empty() {
+                return Err(Error::config(format!("linux.{field}[{i}]"), "is the root"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! One hook: a program with the container's state on its standard input, and a time limit.
+//!
+//! Called by the parent and by the new process alike, so it allocates nothing.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use hako_sys::poll::{PollFd, poll};
+use hako_sys::process::{self, CloneHow, Cloned, ExitStatus};
+use hako_sys::{Errno, fs, signal};
+
+use super::Text;
+use crate::call::Call;
+use crate::op::HookOp;
+
+/// How a hook ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HookEnd {
+    Succeeded,
+    Exited(ExitStatus),
+    TimedOut,
+    Failed(Call, Errno),
+}
+
+impl HookEnd {
+    /// As a number that crosses the pipe to the parent.
+    pub(crate) fn as_errno(self) -> Errno {
+        match self {
+            HookEnd::TimedOut => Errno::ETIMEDOUT,
+            HookEnd::Exited(_) => Errno::ECANCELED,
+            HookEnd::Succeeded => Errno::from_raw(0),
+            HookEnd::Failed(_, errno) => errno,
+        }
+    }
+}
+
+/// Runs a hook to its end. `pid` completes the state; `output` gets the first of what it prints,
+/// and the second result says how much that is.
+pub(crate) fn run(
+    hook: &HookOp,
+    pid: i32,
+    cwd: Option<BorrowedFd<'_>>,
+    output: &mut [u8],
+) -> (HookEnd, usize) {
+    match try_run(hook, pid, cwd, output) {
+        Ok(result) => result,
+        Err((call, errno)) => (HookEnd::Failed(call, errno), 0),
+    }
+}
+
+fn try_run(
+    hook: &HookOp,
+    pid: i32,
+    cwd: Option<BorrowedFd<'_>>,
+    output: &mut [u8],
+) -> Result<(HookEnd, usize), (Call, Errno)> {
+    let (stdin, feed) = std::io::pipe().map_err(|e| (Call::Hook, Errno::of(&e)))?;
+    let (drain, stdout) = std::io::pipe().map_err(|e| (Call::Hook, Errno::of(&e)))?;
+    let child = match process::clone3(&CloneHow::default()).map_err(|e| (Call::Clone, e))? {
+        Cloned::Child => {
+            let ready = process::dup_to(stdin.as_fd(), 0)
+                .and_then(|()| process::dup_to(stdout.as_fd(), 1))
+                .and_then(|()| process::dup_to(stdout.as_fd(), 2))
+                .and_then(|()| cwd.map_or(Ok(()), process::fchdir))
+                .and_then(|()| process::close_on_exec_from(3))
+                .and_then(|()| process::reset_signals());
+            let errno = match ready {
+                Ok(()) => process::execve(&hook.path, &hook.arguments, &hook.environment, None),
+                Err(e) => e,
+            };
+            // What a shell says: not found, or not executable.
+            process::exit(if errno == Errno::ENOENT { 127 } else { 126 })
+        }
+        Cloned::Parent(child) => child,
+    };
+    drop((stdin, stdout));
+    let deadline = hook.timeout.and_then(|t| Instant::now().checked_add(Duration::from_secs(t)));
+    let number = Text::number(pid.unsigned_abs());
+    // Without a process there is no member either.
+    let parts: [&[u8]; 4] = match pid {
+        0 => [&hook.state[0], b"", b"", &hook.state[2]],
+        _ => [&hook.state[0], &hook.state[1], number.as_bytes(), &hook.state[2]],
+    };
+    let total: usize = parts.iter().map(|p| p.len()).sum();
+    let (mut feed, mut fed, mut used, mut drained) = (Some(feed), 0, 0, false);
+    let set_nonblocking = |e| (Call::Poll, e);
+    if let Some(feed) = &feed {
+        hako_sys::poll::set_nonblocking(feed.as_fd()).map_err(set_nonblocking)?;
+    }
+    hako_sys::poll::set_nonblocking(drain.as_fd()).map_err(set_nonblocking)?;
+    loop {
+        let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            signal::send_pidfd(child.pidfd.as_fd(), 9).map_err(|e| (Call::Hook, e))?;
+            process::wait(child.pidfd.as_fd()).map_err(|e| (Call::Hook, e))?;
+            return Ok((HookEnd::TimedOut, used));
+        }
+        let mut fds = [
+            PollFd::readable(child.pidfd.as_fd()),
+            PollFd::new(drain.as_fd(), !drained, false),
+            PollFd::new(
+                feed.as_ref().map_or(child.pidfd.as_fd(), AsFd::as_fd),
+                false,
+                feed.is_some(),
+            ),
+        ];
+        // A hook that closed its output would wake us for ever; the rest is worth waiting for.
+        let count = if drained { 1 } else { 3 };
+        let count = if feed.is_none() && !drained { 2 } else { count };
+        poll(&mut fds[..count], left).map_err(|e| (Call::Poll, e))?;
+        let (ended, readable, writable) =
+            (fds[0].is_readable(), fds[1].is_readable(), fds[2].is_writable());
+        if writable && let Some(pipe) = &feed {
+            match feed_some(pipe.as_fd(), &parts, fed) {
+                Ok(n) => fed += n,
+                Err(Errno::EAGAIN) => {}
+                // It does not want to read; that is its right.
+                Err(_) => fed = total,
+            }
+            if fed >= total {
+                feed = None;
+            }
+        }
+        if readable || ended {
+            // All that is there now; a grandchild that keeps the pipe open is not waited for.
+            loop {
+                let mut scrap = [0u8; 512];
+                let room = output.len() - used;
+                let buffer: &mut [u8] = if room > 0 { &mut output[used..] } else { &mut scrap };
+                match fs::read(drain.as_fd(), buffer) {
+                    Ok(0) => {
+                        drained = true;
+                        break;
+                    }
+                    Ok(n) if room > 0 => used += n,
+                    Ok(_) => {}
+                    Err(_) => break,
+                }
+            }
+        }
+        if ended {
+            let end = match process::wait(child.pidfd.as_fd()).map_err(|e| (Call::Hook, e))? {
+                ExitStatus::Exited(0) => HookEnd::Succeeded,
+                status => HookEnd::Exited(status),
+            };
+            return Ok((end, used));
+        }
+    }
+}
+
+/// Writes from position `from` of the parts on; how much went.
+fn feed_some(pipe: BorrowedFd<'_>, parts: &[&[u8]], from: usize) -> hako_sys::Result<usize> {
+    let mut skip = from;
+    for part in parts {
+        if skip < part.len() {
+            return fs::write(pipe, &part[skip..]);
+        }
+        skip -= part.len();
+    }
+    Ok(0)
+}
