@@ -1,5 +1,155 @@
 //! hako-runc: OCI runtime and container monitor.
+//!
+//! The command line of runc, and crun's where it adds: a table of verbs, each with its flags.
 
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod args;
+mod foreground;
+mod inspect;
+mod log;
+mod pattern;
+mod run;
+mod sealed;
+mod tables;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use lexopt::Parser;
+
+use crate::args::{Flag, Parsed, Stop, parse, switch, value};
+use crate::log::Log;
+
+/// Global options.
+const GLOBAL: &[Flag] = &[
+    value("root", None, "DIR", "directory of container state"),
+    value("log", None, "FILE", "write the log there instead of to standard error"),
+    value("log-format", None, "FORMAT", "text or json"),
+    switch("debug", None, "log more"),
+    switch("systemd-cgroup", None, "cgroups are made by systemd"),
+    value("cgroup-manager", None, "MANAGER", "cgroupfs, systemd or disabled"),
+    value("rootless", None, "BOOL", "true, false or auto"),
+    value("criu", None, "PATH", "ignored"),
+    switch("version", Some('v'), "print the version"),
+];
+
+/// What all verbs know.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) root: PathBuf,
+    pub(crate) log: Log,
+    pub(crate) global: Parsed,
+}
+
+/// A failed command: its message, and its exit status.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) status: u8,
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Failure {
+        Failure { message, status: 1 }
+    }
+}
+
+impl From<hako_runtime::Error> for Failure {
+    fn from(error: hako_runtime::Error) -> Failure {
+        Failure { message: log::chain(&error), status: 1 }
+    }
+}
+
+/// What a verb returns: the exit status.
+pub(crate) type Outcome = Result<u8, Failure>;
+
+/// A verb.
+pub(crate) struct Verb {
+    pub(crate) name: &'static str,
+    pub(crate) usage: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) flags: &'static [Flag],
+    pub(crate) stop: Stop,
+    pub(crate) run: fn(&Context, &Parsed) -> Outcome,
+}
+
+fn main() -> ExitCode {
+    let mut parser = Parser::from_env();
+    let (context, verb, parsed) = match understand(&mut parser) {
+        Ok(Understood::Verb(context, verb, parsed)) => (context, verb, parsed),
+        Ok(Understood::Said) => return ExitCode::SUCCESS,
+        Err((log, message)) => {
+            log.error(&message);
+            return ExitCode::FAILURE;
+        }
+    };
+    context.log.debug(&format!("{} {:?}", verb.name, parsed.positional));
+    match (verb.run)(&context, &parsed) {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            context.log.error(&failure.message);
+            ExitCode::from(failure.status)
+        }
+    }
+}
+
+enum Understood {
+    Verb(Box<Context>, &'static Verb, Parsed),
+    /// Help or version was printed.
+    Said,
+}
+
+fn understand(parser: &mut Parser) -> Result<Understood, (Log, String)> {
+    let plain = |message| (Log::default(), message);
+    // The verb is the first positional argument; the rest is parsed by its own table.
+    let mut global = parse_global(parser).map_err(plain)?;
+    if global.has("version") {
+        println!("{}", inspect::version());
+        return Ok(Understood::Said);
+    }
+    let name = match global.positional.pop() {
+        Some(name) if !(global.help && name.is_empty()) => name,
+        _ => {
+            println!("{}", tables::help());
+            return Ok(Understood::Said);
+        }
+    };
+    let log = Log::open(global.get("log"), global.get("log-format"), global.has("debug"))
+        .map_err(plain)?;
+    let Some(verb) = tables::VERBS.iter().find(|v| v.name == name) else {
+        if name == "help" {
+            println!("{}", tables::help());
+            return Ok(Understood::Said);
+        }
+        return Err((log, format!("no such command: {name}")));
+    };
+    let parsed = match parse(parser, verb.flags, verb.stop) {
+        Ok(parsed) => parsed,
+        Err(message) => return Err((log, format!("{name}: {message}"))),
+    };
+    if parsed.help || global.help {
+        println!("{}", tables::help_of(verb));
+        return Ok(Understood::Said);
+    }
+    let root = match global.get("root") {
+        Some(root) => std::path::absolute(root).unwrap_or_else(|_| PathBuf::from(root)),
+        None => default_root(),
+    };
+    Ok(Understood::Verb(Box::new(Context { root, log, global }), verb, parsed))
+}
+
+/// Global flags up to the verb, which is left as the only positional argument.
+fn parse_global(parser: &mut Parser) -> Result<Parsed, String> {
+    args::parse_until_verb(parser, GLOBAL)
+}
+
+fn default_root() -> PathBuf {
+    if hako_sys::cred::effective_uid() == 0 {
+        return PathBuf::from("/run/hako-runc");
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(dir) => Path::new(&dir).join("hako-runc"),
+        None => PathBuf::from(format!("/tmp/hako-runc-{}", hako_sys::cred::effective_uid())),
+    }
+}

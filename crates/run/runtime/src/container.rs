@@ -12,7 +12,7 @@ use hako_oci::state::{State, Status};
 use hako_sys::fs::{self, OpenFlags};
 use hako_sys::namespace::Kind;
 use hako_sys::process::{Child, ExitStatus};
-use hako_sys::{Errno, signal, unix};
+use hako_sys::{Errno, unix};
 
 use crate::hooks;
 use crate::init::Fds;
@@ -50,15 +50,15 @@ struct Inner {
 #[derive(Debug)]
 struct Init {
     child: Child,
-    ours: bool,
+    ours: std::cell::Cell<bool>,
 }
 
 impl Drop for Init {
     fn drop(&mut self) {
-        if self.ours {
+        if self.ours.get() {
             // It may have ended already; then there is only the status to collect.
             let pidfd = self.child.pidfd.as_fd();
-            let _ended = signal::send_pidfd(pidfd, 9);
+            let _ended = hako_sys::process::pidfd_send_signal(pidfd, 9);
             let _reaped = hako_sys::process::wait(pidfd);
         }
     }
@@ -68,10 +68,11 @@ impl Drop for Init {
 ///
 /// On an error nothing is left: no process, no cgroup, no state.
 pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
-    let mut state = StateDir::create(&plan.options.state_root, &plan.options.id)?;
-    let fds = open_descriptors(&plan, &state, stdio)?;
+    let state = StateDir::create(&plan.options.state_root, &plan.options.id)?;
+    let cgroup = create_cgroup(&plan)?;
+    let fds = open_descriptors(&plan, &state, cgroup.as_ref().map(|c| c.cgroup()), stdio)?;
     let Spawned { child, sync } = spawn_init(&plan, &fds)?;
-    let init = Init { child, ours: true };
+    let init = Init { child, ours: true.into() };
 
     if plan.namespaces.is_new(Kind::User) {
         let proc = fds
@@ -93,23 +94,48 @@ pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
     }
     // While the process mounts, its state is written.
     let mut file = state_file(&plan, init.child.pid)?;
+    file.cgroup = cgroup.as_ref().map(|c| c.cgroup().clone());
     let waits_for_hooks = plan.steps.iter().any(|s| matches!(s.op, Op::AwaitRuntimeHooks));
     file.creating = waits_for_hooks;
     state.write_config(&plan.spec)?;
     state.write_state(&file)?;
 
+    // From here on `destroy` takes it all away.
+    cgroup.map(hako_cgroup::Created::keep);
     let mut inner = Inner { plan, init, sync, state, file, console: None };
-    inner.until_created()?;
-    if inner.file.creating {
-        inner.file.creating = false;
-        inner.state.write_state(&inner.file)?;
+    match inner.until_created().and_then(|()| inner.created()) {
+        Ok(()) => Ok(Created { inner: Some(inner) }),
+        Err(error) => {
+            // What went wrong first is what to report.
+            drop(inner.destroy());
+            Err(error)
+        }
     }
-    inner.state.keep();
-    Ok(Created { inner: Some(inner) })
 }
 
-fn open_descriptors(plan: &Plan, state: &StateDir, stdio: Stdio) -> Result<Fds> {
+/// Makes the cgroups. An ordinary user who asks for no limits does without, where it may not.
+fn create_cgroup(plan: &Plan) -> Result<Option<hako_cgroup::Created>> {
+    let Some(cgroup) = &plan.cgroup else { return Ok(None) };
+    match cgroup.create() {
+        Ok(created) => Ok(Some(created)),
+        Err(e) if e.is_permission() && !plan.options.privileged && cgroup.writes.is_empty() => {
+            Ok(None)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn open_descriptors(
+    plan: &Plan,
+    state: &StateDir,
+    cgroup: Option<&hako_cgroup::Cgroup>,
+    stdio: Stdio,
+) -> Result<Fds> {
     let mut fds = Fds { stdio: stdio.fds, extra: stdio.extra, ..Fds::default() };
+    if let Some(cgroup) = cgroup {
+        fds.unified = cgroup.open_unified()?;
+        fds.cgroup = open_v1(cgroup)?;
+    }
     let wants_proc = plan.steps.iter().any(|s| matches!(s.op, Op::ProcWrite { .. }));
     if wants_proc || plan.namespaces.is_new(Kind::User) || !plan.time_offsets.is_empty() {
         fds.proc = Some(spawn::host_proc()?);
@@ -123,16 +149,22 @@ fn open_descriptors(plan: &Plan, state: &StateDir, stdio: Stdio) -> Result<Fds> 
         fds.report = Some(state.make_failure()?);
     }
     if let (true, Console::Socket(path)) = (plan.terminal, &plan.options.console) {
-        let fail = |e| Error::call("connect", path.display().to_string(), e);
-        let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
-        else {
-            return Err(fail(Errno::EINVAL));
-        };
-        let dir = if dir.as_os_str().is_empty() { std::path::Path::new(".") } else { dir };
-        let dir = std::fs::File::open(dir).map_err(|e| fail(Errno::of(&e)))?;
-        fds.console_socket = Some(unix::connect_at(dir.as_fd(), name).map_err(fail)?);
+        fds.console_socket = Some(crate::exec::connect(path)?);
     }
     Ok(fds)
+}
+
+/// The files that a process writes itself into to enter the cgroups of v1.
+pub(crate) fn open_v1(cgroup: &hako_cgroup::Cgroup) -> Result<Vec<std::fs::File>> {
+    let v1 = cgroup.directories().iter().filter(|d| !d.unified);
+    v1.map(|d| {
+        let path = d.path.join("cgroup.procs");
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .map_err(|e| Error::io("open", &path, &e))
+    })
+    .collect()
 }
 
 fn spawn_init(plan: &Plan, fds: &Fds) -> Result<Spawned> {
@@ -142,6 +174,7 @@ fn spawn_init(plan: &Plan, fds: &Fds) -> Result<Spawned> {
             birth.enter.push((fd.as_fd(), join.kind.flag()));
         }
     }
+    birth.cgroup = fds.unified.as_ref().map(AsFd::as_fd);
     birth.time_offsets = &plan.time_offsets;
     spawn::spawn(&birth, &plan.steps, &plan.exec, fds)
 }
@@ -160,11 +193,27 @@ fn state_file(plan: &Plan, pid: i32) -> Result<StateFile> {
         creating: false,
         namespaces: plan.namespaces.flags(),
         pivots: plan.pivots,
+        gate_step: plan
+            .steps
+            .iter()
+            .position(|s| matches!(s.op, Op::AwaitStart { .. }))
+            .unwrap_or(0),
+        cgroup: None,
         annotations: plan.state.annotations.clone(),
     })
 }
 
 impl Inner {
+    /// All is there: it stays when this process ends.
+    fn created(&mut self) -> Result<()> {
+        if self.file.creating {
+            self.file.creating = false;
+            self.state.write_state(&self.file)?;
+        }
+        self.state.keep();
+        Ok(())
+    }
+
     /// Serves the new process until it is created.
     fn until_created(&mut self) -> Result<()> {
         loop {
@@ -200,38 +249,12 @@ impl Inner {
                 Ok(())
             }
             (Message::Seccomp, Some(listener)) => {
-                self.send_listener(&listener)?;
+                let linux = self.plan.spec.linux.as_ref();
+                send_listener(linux, &self.plan.state, self.init.child.pid, &listener)?;
                 spawn::go(self.sync.as_fd())
             }
             _ => Err(Error::call("recv", "new process", Errno::EPROTO)),
         }
-    }
-
-    /// Gives the seccomp listener to who asked for it, with the container's state.
-    fn send_listener(&self, listener: &OwnedFd) -> Result<()> {
-        let seccomp = self.plan.spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
-        let Some(path) = seccomp.and_then(|s| s.listener_path.as_deref()) else {
-            return Err(Error::config("linux.seccomp.listenerPath", "is missing"));
-        };
-        let fail = |e| Error::call("connect", path, e);
-        let path = std::path::Path::new(path);
-        let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
-        else {
-            return Err(fail(Errno::EINVAL));
-        };
-        let dir = std::fs::File::open(dir).map_err(|e| fail(Errno::of(&e)))?;
-        let socket = unix::connect_at(dir.as_fd(), name).map_err(fail)?;
-        let state = State { pid: Some(self.init.child.pid), ..self.plan.state.clone() };
-        // ContainerProcessState (config-linux.md, "The Container Process State").
-        let document = serde_json::json!({
-            "ociVersion": state.oci_version,
-            "fds": ["seccompFd"],
-            "pid": self.init.child.pid,
-            "metadata": seccomp.and_then(|s| s.listener_metadata.clone()).unwrap_or_default(),
-            "state": state,
-        });
-        unix::send_with_fds(socket.as_fd(), document.to_string().as_bytes(), &[listener.as_fd()])
-            .map_err(fail)
     }
 
     fn run_runtime_hooks(&mut self) -> Result<()> {
@@ -255,7 +278,7 @@ impl Inner {
     }
 
     fn died(&mut self) -> Error {
-        self.init.ours = false;
+        self.init.ours.set(false);
         match hako_sys::process::wait(self.init.child.pidfd.as_fd()) {
             Ok(ExitStatus::Exited(status)) => Error::Died(format!("with status {status}")),
             Ok(ExitStatus::Signaled(9)) => {
@@ -268,9 +291,19 @@ impl Inner {
 
     /// Kills the process and takes everything away.
     fn destroy(self) -> Result<()> {
-        let Inner { init, state, .. } = self;
+        let Inner { init, mut state, file, plan, .. } = self;
         drop(init);
-        state.remove()
+        // Teardown goes on past a failure.
+        let cgroup = file.cgroup.as_ref().map_or(Ok(()), |cgroup| {
+            // Who lives in the PID namespace died with init.
+            if !plan.namespaces.is_new(Kind::Pid) {
+                cgroup.kill_all()?;
+            }
+            cgroup.remove()
+        });
+        state.keep();
+        state.remove()?;
+        Ok(cgroup?)
     }
 }
 
@@ -320,8 +353,8 @@ impl Created {
 
     /// Leaves the container, for another process to start ([`Gate::Fifo`]).
     pub fn leave(mut self) {
-        if let Some(mut inner) = self.inner.take() {
-            inner.init.ours = false;
+        if let Some(inner) = self.inner.take() {
+            inner.init.ours.set(false);
         }
     }
 }
@@ -352,32 +385,38 @@ impl Running {
     }
 
     /// Waits until the process has ended, and reaps it.
-    pub fn wait(&mut self) -> Result<ExitStatus> {
+    pub fn wait(&self) -> Result<ExitStatus> {
         let status =
             hako_sys::process::wait(self.pidfd()).map_err(|e| Error::call("waitid", "init", e))?;
-        self.inner.init.ours = false;
+        self.inner.init.ours.set(false);
         Ok(status)
     }
 
     /// Reaps the process if it has ended.
-    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+    pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
         let status = hako_sys::process::try_wait(self.pidfd())
             .map_err(|e| Error::call("waitid", "init", e))?;
         if status.is_some() {
-            self.inner.init.ours = false;
+            self.inner.init.ours.set(false);
         }
         Ok(status)
     }
 
+    /// Says that the caller has reaped the process by its descriptor.
+    pub fn reaped(&self) {
+        self.inner.init.ours.set(false);
+    }
+
     /// Sends a signal to the process.
     pub fn kill(&self, number: i32) -> Result<()> {
-        signal::send_pidfd(self.pidfd(), number)
+        hako_sys::process::pidfd_send_signal(self.pidfd(), number)
             .map_err(|e| Error::call("pidfd_send_signal", number.to_string(), e))
     }
 
     /// How often the kernel killed a process of the container for want of memory.
     pub fn oom_kills(&self) -> Result<u64> {
-        Ok(0)
+        let Some(cgroup) = &self.inner.file.cgroup else { return Ok(0) };
+        Ok(cgroup.stats()?.memory.map_or(0, |m| m.oom_kills))
     }
 
     /// Removes what is left of the container: kills its process if it still runs, removes cgroup
@@ -391,9 +430,34 @@ impl Running {
     }
 
     /// Leaves the container to itself; another process will delete it.
-    pub fn leave(mut self) {
-        self.inner.init.ours = false;
+    pub fn leave(self) {
+        self.inner.init.ours.set(false);
     }
+}
+
+/// Gives the seccomp listener to who asked for it, with the state of the container and the process
+/// that is filtered (config-linux.md, "The Container Process State").
+pub(crate) fn send_listener(
+    linux: Option<&hako_oci::runtime::Linux>,
+    state: &State,
+    pid: i32,
+    listener: &OwnedFd,
+) -> Result<()> {
+    let seccomp = linux.and_then(|l| l.seccomp.as_ref());
+    let Some(path) = seccomp.and_then(|s| s.listener_path.as_deref()) else {
+        return Err(Error::config("linux.seccomp.listenerPath", "is missing"));
+    };
+    let socket = crate::exec::connect(std::path::Path::new(path))?;
+    let state = State { pid: state.pid.or(Some(pid)), ..state.clone() };
+    let document = serde_json::json!({
+        "ociVersion": state.oci_version,
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "metadata": seccomp.and_then(|s| s.listener_metadata.clone()).unwrap_or_default(),
+        "state": state,
+    });
+    unix::send_with_fds(socket.as_fd(), document.to_string().as_bytes(), &[listener.as_fd()])
+        .map_err(|e| Error::call("sendmsg", path, e))
 }
 
 /// The path of a file as the kernel takes it.

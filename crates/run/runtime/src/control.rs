@@ -4,6 +4,8 @@ use std::path::Path;
 
 use hako_oci::state::State;
 
+use crate::manage::Container;
+use crate::state::StateDir;
 use crate::{Error, Result};
 
 /// What is stored of a container.
@@ -17,18 +19,27 @@ pub struct Stored {
 
 /// The state of the container `id`.
 pub fn state(state_root: &Path, id: &str) -> Result<Stored> {
-    let _ = state_root;
-    Err(Error::NotFound(id.to_owned()))
+    let container = Container::load(state_root, id)?;
+    Ok(Stored { document: container.state()?, created_at: container.file.created })
 }
 
 /// Sends a signal to the container's first process.
 pub fn kill(state_root: &Path, id: &str, signal: i32) -> Result<()> {
-    let _ = (state_root, signal);
-    Err(Error::NotFound(id.to_owned()))
+    Container::load(state_root, id)?.kill(signal, false)
 }
 
-/// Removes what is left of a container; with `force` one that runs, too.
+/// Removes what is left of a container; with `force` one that runs, too, and one whose making was
+/// cut short so that nothing but its directory is there.
 pub fn delete(state_root: &Path, id: &str, force: bool) -> Result<()> {
-    let _ = (state_root, force);
-    Err(Error::NotFound(id.to_owned()))
+    match Container::load(state_root, id) {
+        Ok(container) => container.delete(force),
+        Err(e @ (Error::NotFound(_) | Error::Document { .. })) if force => {
+            match StateDir::open(state_root, id) {
+                Ok(dir) => dir.remove(),
+                Err(Error::NotFound(_)) => Err(e),
+                Err(other) => Err(other),
+            }
+        }
+        Err(e) => Err(e),
+    }
 }

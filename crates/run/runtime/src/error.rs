@@ -90,7 +90,7 @@ pub enum Error {
     #[error("container does not exist: {0}")]
     NotFound(String),
     /// The container is in a state that forbids the operation.
-    #[error("cannot {verb} container {id}: it is {}", status.as_str())]
+    #[error("{}", state_reason(verb, id, *status))]
     State {
         /// The operation.
         verb: &'static str,
@@ -102,6 +102,12 @@ pub enum Error {
     /// Another process works on the container.
     #[error("container {0} is being changed by another process")]
     Busy(String),
+    /// The container's control groups could not be made, changed or removed.
+    #[error(transparent)]
+    Cgroup(#[from] hako_cgroup::Error),
+    /// The seccomp profile cannot be compiled.
+    #[error("config.json: {0}")]
+    Seccomp(#[from] hako_seccomp::Error),
     /// What was asked for cannot be had here.
     #[error("{0}")]
     Unsupported(String),
@@ -116,6 +122,25 @@ fn exec_reason(errno: Errno, searched: bool) -> String {
         Errno::ENOEXEC => "exec format error".to_owned(),
         Errno::EISDIR => "is a directory".to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// The words that scripts around runc look for, where it has some.
+fn state_reason(verb: &str, id: &str, status: Status) -> String {
+    match (verb, status) {
+        ("start", Status::Stopped) => "cannot start a container that has stopped".to_owned(),
+        ("start", Status::Running) => "cannot start an already running container".to_owned(),
+        ("kill", Status::Stopped) => "container not running".to_owned(),
+        ("exec", Status::Stopped) => "cannot exec in a stopped container".to_owned(),
+        ("exec", Status::Paused) => {
+            "cannot exec in a paused container (use --ignore-paused to override)".to_owned()
+        }
+        ("pause", _) => "container not running or created".to_owned() + ": " + status.as_str(),
+        ("resume", _) => "container not paused".to_owned(),
+        ("delete", _) => {
+            format!("cannot delete container {id} that is not stopped: {}", status.as_str())
+        }
+        _ => format!("cannot {verb} container {id}: it is {}", status.as_str()),
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use hako_oci::runtime::Spec;
 use hako_oci::state::{State, Status};
+use hako_sys::Errno;
 use hako_sys::fs::{self, OpenFlags};
 use hako_sys::poll::{PollFd, poll};
-use hako_sys::{Errno, signal};
 
 use crate::call::Call;
 use crate::state::{self, StateDir, StateFile};
@@ -54,7 +54,11 @@ impl Container {
         ids.sort_unstable();
         let load = |id: String| Listed { container: Container::load(state_root, &id), id };
         // One that has gone meanwhile, or is only being made, is not listed.
-        Ok(ids.into_iter().map(load).filter(|l| !matches!(l.container, Err(Error::NotFound(_)))).collect())
+        Ok(ids
+            .into_iter()
+            .map(load)
+            .filter(|l| !matches!(l.container, Err(Error::NotFound(_))))
+            .collect())
     }
 
     /// Its ID.
@@ -152,22 +156,35 @@ impl Container {
             return Err(self.wrong("start", status));
         }
         let path = self.dir().join(state::GATE);
-        let gate = match crate::container::open_path(&path, OpenFlags::WRONLY | OpenFlags::NONBLOCK) {
+        let gate = match crate::container::open_path(&path, OpenFlags::WRONLY | OpenFlags::NONBLOCK)
+        {
             // Nobody reads: the process is gone, or going.
-            Err(Error::Call { errno: Errno::ENXIO, .. }) => return Err(self.wrong("start", Status::Stopped)),
+            Err(Error::Call { errno: Errno::ENXIO, .. }) => {
+                return Err(self.wrong("start", Status::Stopped));
+            }
             other => other?,
         };
-        fs::write(gate.as_fd(), b"s").map_err(|e| Error::call("write", path.display().to_string(), e))?;
+        fs::write(gate.as_fd(), b"s")
+            .map_err(|e| Error::call("write", path.display().to_string(), e))?;
         // The process holds the FIFO until execve closes it, or it dies.
         let mut fds = [PollFd::new(gate.as_fd(), false, false)];
-        while poll(&mut fds, None).map_err(|e| Error::call("poll", path.display().to_string(), e))? == 0 {}
+        while poll(&mut fds, None)
+            .map_err(|e| Error::call("poll", path.display().to_string(), e))?
+            == 0
+        {}
         dir.remove_gate()?;
         if let Some(error) = self.failure()? {
             return Err(error);
         }
         let spec = self.config()?;
         if let Some(hooks) = spec.hooks.filter(|h| !h.poststart.is_empty()) {
-            hooks::run("poststart", &hooks.poststart, &self.state_as(Status::Running), self.file.pid, self.bundle())?;
+            hooks::run(
+                "poststart",
+                &hooks.poststart,
+                &self.state_as(Status::Running),
+                self.file.pid,
+                self.bundle(),
+            )?;
         }
         Ok(())
     }
@@ -188,9 +205,12 @@ impl Container {
         };
         let spec = self.config()?;
         let note = String::from_utf8_lossy(note).trim().to_owned();
-        let program = spec.process.as_ref().and_then(|p| p.args.first()).cloned().unwrap_or_default();
+        let program =
+            spec.process.as_ref().and_then(|p| p.args.first()).cloned().unwrap_or_default();
         Ok(Some(match record.call {
-            Call::Exec => Error::Exec { searched: !program.contains('/'), program, errno: record.errno },
+            Call::Exec => {
+                Error::Exec { searched: !program.contains('/'), program, errno: record.errno }
+            }
             Call::Hook => {
                 let index = (record.step as usize).saturating_sub(self.file.gate_step + 1);
                 let hooks = spec.hooks.unwrap_or_default().start_container;
@@ -224,7 +244,7 @@ impl Container {
         let Some(pidfd) = self.process()? else {
             return Err(self.wrong("kill", Status::Stopped));
         };
-        match signal::send_pidfd(pidfd.as_fd(), number) {
+        match hako_sys::process::pidfd_send_signal(pidfd.as_fd(), number) {
             Ok(()) => {}
             Err(Errno::ESRCH) => return Err(self.wrong("kill", Status::Stopped)),
             Err(e) => return Err(Error::call("pidfd_send_signal", self.file.pid.to_string(), e)),
@@ -258,7 +278,8 @@ impl Container {
     }
 
     pub(crate) fn need_cgroup(&self) -> Result<&hako_cgroup::Cgroup> {
-        self.cgroup().ok_or_else(|| Error::Unsupported(format!("container {} has no cgroup", self.file.id)))
+        self.cgroup()
+            .ok_or_else(|| Error::Unsupported(format!("container {} has no cgroup", self.file.id)))
     }
 
     /// IDs of its processes, on the host.
@@ -295,29 +316,16 @@ impl Container {
             e => Err(e),
         })?;
         let deadline = Instant::now() + KILL_PATIENCE;
-        while !hako_sys::process::has_ended(pidfd.as_fd()).map_err(|e| Error::call("poll", "pidfd", e))? {
+        while !hako_sys::process::has_ended(pidfd.as_fd())
+            .map_err(|e| Error::call("poll", "pidfd", e))?
+        {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Error::Unsupported(format!("process {} does not die", self.file.pid)));
             }
-            poll(&mut [PollFd::readable(pidfd.as_fd())], Some(left)).map_err(|e| Error::call("poll", "pidfd", e))?;
+            poll(&mut [PollFd::readable(pidfd.as_fd())], Some(left))
+                .map_err(|e| Error::call("poll", "pidfd", e))?;
         }
         Ok(())
-    }
-}
-
-/// Removes what a killed creation left of a container that has no state: nothing but its
-/// directory. Whether there was such a thing.
-pub fn remove_unfinished(state_root: &Path, id: &str) -> Result<bool> {
-    match StateDir::open(state_root, id) {
-        Ok(dir) => {
-            if dir.path.join("state.json").exists() {
-                return Ok(false);
-            }
-            dir.remove()?;
-            Ok(true)
-        }
-        Err(Error::NotFound(_)) => Ok(false),
-        Err(e) => Err(e),
     }
 }

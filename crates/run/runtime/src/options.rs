@@ -31,6 +31,10 @@ pub struct Options {
     pub parent_death_signal: Option<i32>,
     /// How control groups are made.
     pub cgroup: CgroupDriver,
+    /// The cgroups of this machine; looked at by [`crate::Plan::new`] where absent.
+    pub cgroups: Option<hako_cgroup::Host>,
+    /// Whether the container joins every hierarchy of cgroup v1, or only those it needs.
+    pub join_cgroups: hako_cgroup::Join,
     /// Environment added to the process's own.
     pub extra_env: Vec<String>,
     /// Whether the caller is root, and need not ask newuidmap(1) for IDs.
@@ -52,6 +56,8 @@ impl Options {
             refused_limits: RefusedLimits::Fail,
             parent_death_signal: None,
             cgroup: CgroupDriver::Cgroupfs,
+            cgroups: None,
+            join_cgroups: hako_cgroup::Join::Needed,
             extra_env: Vec::new(),
             privileged: hako_sys::cred::effective_uid() == 0,
         }

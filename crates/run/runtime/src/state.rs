@@ -31,7 +31,7 @@ const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 
 /// `state.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StateFile {
     pub(crate) oci_version: String,
@@ -52,6 +52,10 @@ pub(crate) struct StateFile {
     pub(crate) namespaces: u64,
     /// The root is that of the mount namespace.
     pub(crate) pivots: bool,
+    /// Index of the step that waits for the start.
+    pub(crate) gate_step: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cgroup: Option<hako_cgroup::Cgroup>,
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub(crate) annotations: std::collections::BTreeMap<String, String>,
 }

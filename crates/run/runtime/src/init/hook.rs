@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hako_sys::poll::{PollFd, poll};
 use hako_sys::process::{self, CloneHow, Cloned, ExitStatus};
-use hako_sys::{Errno, fs, signal};
+use hako_sys::{Errno, fs};
 
 use super::Text;
 use crate::call::Call;
@@ -91,7 +91,8 @@ fn try_run(
     loop {
         let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
         if left == Some(Duration::ZERO) {
-            signal::send_pidfd(child.pidfd.as_fd(), 9).map_err(|e| (Call::Hook, e))?;
+            hako_sys::process::pidfd_send_signal(child.pidfd.as_fd(), 9)
+                .map_err(|e| (Call::Hook, e))?;
             process::wait(child.pidfd.as_fd()).map_err(|e| (Call::Hook, e))?;
             return Ok((HookEnd::TimedOut, used));
         }

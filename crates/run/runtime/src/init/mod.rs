@@ -34,6 +34,8 @@ pub(crate) struct Fds {
     pub(crate) proc: Option<OwnedFd>,
     /// `cgroup.procs` files that the process writes itself into.
     pub(crate) cgroup: Vec<File>,
+    /// The cgroup of v2, in which the process is born.
+    pub(crate) unified: Option<OwnedFd>,
     /// Namespaces to join.
     pub(crate) joined: Vec<OwnedFd>,
     /// Detached mounts.

@@ -1,6 +1,7 @@
 //! From config.json to the list of steps, without touching the system.
 
 mod builder;
+mod cgroups;
 mod linux;
 mod mount_options;
 mod mounts;
@@ -15,14 +16,15 @@ use hako_sys::mount::Propagation;
 use hako_sys::namespace::Kind;
 
 pub(crate) use self::builder::Builder;
-use self::builder::{c_string, clean, target};
+pub(crate) use self::builder::target;
+use self::builder::{c_string, clean};
 pub(crate) use self::linux::{hook_ops, memory_words, state};
 pub(crate) use self::mount_options::words as mount_words;
 pub(crate) use self::mounts::IdMap;
 pub(crate) use self::namespaces::{Join, Namespaces};
 pub(crate) use self::process::{Surroundings, affinity, exec_op, steps as process_steps};
 use crate::op::{ExecOp, Op, Source, Step};
-use crate::{Error, Gate, Options, Result};
+use crate::{CgroupDriver, Error, Gate, Options, RefusedLimits, Result};
 
 /// Everything that creating a container will do, decided and checked.
 #[derive(Debug)]
@@ -49,6 +51,9 @@ pub struct Plan {
     /// The state as hooks see it, without status and process ID.
     pub(crate) state: State,
     pub(crate) spec: Spec,
+    /// Its control groups.
+    pub(crate) cgroup: Option<hako_cgroup::Plan>,
+    cgroups: hako_cgroup::Host,
 }
 
 /// A mount that the parent copies (detached) before the new process exists.
@@ -63,7 +68,7 @@ pub(crate) struct Prepared {
 
 impl Plan {
     /// Checks the whole configuration and prepares every step. Pure: it looks at nothing but its
-    /// arguments. `bundle` is the absolute directory that relative paths start from.
+    /// arguments (and at which cgroups are mounted, where the options do not say). `bundle` is the absolute directory that relative paths start from.
     pub fn new(spec: &Spec, bundle: &Path, options: &Options) -> Result<Plan> {
         check_id(&options.id)?;
         check_version(&spec.oci_version)?;
@@ -86,11 +91,33 @@ impl Plan {
         let bundle_text = bundle
             .to_str()
             .ok_or_else(|| Error::config("root.path", "the bundle's path is not UTF-8"))?;
-        let no_groups = namespaces.is_new(Kind::User)
-            && !options.privileged
-            && linux.gid_mappings.iter().map(|m| u64::from(m.size)).sum::<u64>() <= 1;
+        let no_groups = namespaces.is_new(Kind::User) && groups_denied(linux, options.privileged);
 
+        let cgroups = match (options.cgroup, &options.cgroups) {
+            (CgroupDriver::Disabled, _) => hako_cgroup::Host::default(),
+            (CgroupDriver::Systemd, _) => {
+                return Err(Error::Unsupported(
+                    "the systemd cgroup driver is not built yet".to_owned(),
+                ));
+            }
+            (CgroupDriver::Cgroupfs, Some(host)) => host.clone(),
+            (CgroupDriver::Cgroupfs, None) => hako_cgroup::Host::detect()?,
+        };
+        let cgroup = match options.cgroup {
+            CgroupDriver::Disabled => None,
+            _ => Some(hako_cgroup::Plan::new(
+                &cgroups,
+                &hako_cgroup::Request {
+                    path: linux.cgroups_path.as_deref(),
+                    id: &options.id,
+                    resources: linux.resources.as_ref(),
+                    join: options.join_cgroups,
+                },
+            )?),
+        };
         let mut plan = Plan {
+            cgroup,
+            cgroups,
             bundle: bundle.to_owned(),
             rootfs: bundle.join(&root.path),
             steps: Vec::new(),
@@ -156,14 +183,7 @@ impl Plan {
         b.push("process", Op::Signals);
         if let Some(adj) = process.oom_score_adj {
             // Before the process is the user namespace's: then the file is no longer its own.
-            b.push(
-                "process.oomScoreAdj",
-                Op::ProcWrite {
-                    path: c"self/oom_score_adj".into(),
-                    value: c_string("process.oomScoreAdj", &adj.to_string())?,
-                    clamp: self.options.refused_limits == crate::RefusedLimits::Clamp,
-                },
-            );
+            b.push("process.oomScoreAdj", oom_op(adj, self.options.refused_limits)?);
         }
         if !self.namespaces.is_new(Kind::User) {
             b.push("process", Op::NotDumpable);
@@ -258,6 +278,11 @@ impl Plan {
         for (i, mount) in spec.mounts.iter().enumerate() {
             let field = format!("mounts[{i}]");
             mounts::check_proc(&field, mount)?;
+            if matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2")) {
+                let op = cgroups::mount(&field, mount, self)?;
+                b.push(field, op);
+                continue;
+            }
             let mut planned =
                 mounts::parse(&field, mount, &self.bundle, linux.mount_label.as_deref())?;
             if let Source::Bind { path, recursive, no_follow, prepared, .. } =
@@ -374,7 +399,8 @@ impl Plan {
             user_namespace: self.namespaces.has(Kind::User),
         };
         let created = State { status: Status::Created, ..self.state.clone() };
-        process_steps(b, process, &around, None, |b| {
+        let seccomp = linux.seccomp.as_ref().map(|s| seccomp_op(b, s)).transpose()?;
+        process_steps(b, process, &around, seccomp, |b| {
             b.push("process", Op::AwaitStart { fifo: self.options.gate == Gate::Fifo });
             for op in linux::hook_ops("startContainer", &self.hooks.start_container, &created)? {
                 b.push(format!("hooks.startContainer[{}]", op.index), Op::Hook(Box::new(op)));
@@ -400,6 +426,33 @@ pub(crate) fn labels(b: &mut Builder, process: &Process) -> Result<()> {
         label("process.selinuxLabel", c"self/attr/exec", selinux.to_owned())?;
     }
     Ok(())
+}
+
+/// The adjustment of the out-of-memory score.
+pub(crate) fn oom_op(adj: i32, refused: RefusedLimits) -> Result<Op> {
+    Ok(Op::ProcWrite {
+        path: c"self/oom_score_adj".into(),
+        value: c_string("process.oomScoreAdj", &adj.to_string())?,
+        clamp: refused == RefusedLimits::Clamp,
+    })
+}
+
+/// Whether setgroups(2) is denied in the new user namespace: the price of a map that an ordinary
+/// user may write itself.
+pub(crate) fn groups_denied(linux: &Linux, privileged: bool) -> bool {
+    !privileged && linux.gid_mappings.iter().map(|m| u64::from(m.size)).sum::<u64>() <= 1
+}
+
+/// The filter.
+pub(crate) fn seccomp_op(b: &mut Builder, profile: &hako_oci::runtime::Seccomp) -> Result<Op> {
+    let program = hako_seccomp::compile(profile)?;
+    if !program.unknown.is_empty() {
+        b.warnings.push(format!(
+            "linux.seccomp: ignoring unknown system calls {}",
+            program.unknown.join(", ")
+        ));
+    }
+    Ok(Op::Seccomp { insns: program.filter, flags: program.flags })
 }
 
 /// The six kinds of hooks.

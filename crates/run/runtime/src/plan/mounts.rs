@@ -91,7 +91,7 @@ pub(crate) fn parse(
                 Some(Meaning::Bind(recursive)) => bind = Some(bind.unwrap_or(false) | recursive),
                 Some(Meaning::Remount) => remount = true,
                 Some(Meaning::Superblock) => {
-                    params.push(Param::Flag(c_string(&option_field(), &word)?))
+                    params.push(Param::Flag(c_string(&option_field(), &word)?));
                 }
                 Some(Meaning::CopyUp) => op.copy_up = true,
                 Some(Meaning::IdMap(recursive)) => id_map = Some(recursive),

@@ -42,7 +42,7 @@ pub(crate) fn steps(
 ) -> Result<()> {
     let f = around.field;
     check(process, f)?;
-    for (i, limit) in process.rlimits.iter().enumerate() {
+    for i in 0..process.rlimits.len() {
         b.push(format!("{f}.rlimits[{i}]"), rlimit(f, process, i, around)?);
     }
     if let Some(scheduler) = &process.scheduler {

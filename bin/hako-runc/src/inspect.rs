@@ -1,0 +1,194 @@
+//! Verbs that only look: state, list, ps, spec, features, plan.
+
+use std::io::Write;
+use std::path::Path;
+
+use hako_runtime::{Container, Plan};
+use serde_json::{Value, json};
+
+use crate::args::Parsed;
+use crate::{Context, Failure, Outcome, run};
+
+/// What `--version` prints.
+pub(crate) fn version() -> String {
+    format!("hako-runc version {}\nspec: {}", env!("CARGO_PKG_VERSION"), hako_oci::runtime::VERSION)
+}
+
+fn print(text: &str) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(|e| format!("write to standard output: {e}"))?;
+    Ok(0)
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string())
+}
+
+/// runc's form of a state: the specification's, and what engines read beside it.
+fn state_of(container: &Container) -> Result<Value, Failure> {
+    let state = container.state()?;
+    let mut value = json!({
+        "ociVersion": state.oci_version,
+        "id": state.id,
+        "pid": state.pid.unwrap_or(0),
+        "status": state.status.as_str(),
+        "bundle": state.bundle,
+        "rootfs": container.rootfs(),
+        "created": container.created(),
+    });
+    if !state.annotations.is_empty() {
+        value["annotations"] = json!(state.annotations);
+    }
+    value["owner"] = Value::from("");
+    Ok(value)
+}
+
+/// `state`.
+pub(crate) fn state(context: &Context, parsed: &Parsed) -> Outcome {
+    let container = Container::load(&context.root, parsed.one("container ID")?)?;
+    print(&pretty(&state_of(&container)?))
+}
+
+/// `list`.
+pub(crate) fn list(context: &Context, parsed: &Parsed) -> Outcome {
+    let mut states = Vec::new();
+    for listed in Container::list(&context.root)? {
+        match listed.container {
+            Ok(container) => {
+                let mut state = state_of(&container)?;
+                state["owner"] = Value::from(owner(container.owner()));
+                states.push(state);
+            }
+            Err(e) => context.log.warn(&format!("{}: {}", listed.id, crate::log::chain(&e))),
+        }
+    }
+    if parsed.has("quiet") {
+        let ids: Vec<&str> = states.iter().filter_map(|s| s["id"].as_str()).collect();
+        return if ids.is_empty() { Ok(0) } else { print(&ids.join("\n")) };
+    }
+    match parsed.get("format") {
+        Some("json") => print(&Value::from(states).to_string()),
+        None | Some("table") => {
+            let columns = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
+            let mut rows = vec![columns.map(str::to_owned)];
+            for state in &states {
+                let text = |key: &str| {
+                    state[key].as_str().map_or_else(|| state[key].to_string(), str::to_owned)
+                };
+                rows.push(["id", "pid", "status", "bundle", "created", "owner"].map(text));
+            }
+            print(&table(&rows))
+        }
+        Some(other) => Err(format!("invalid format option: {other}").into()),
+    }
+}
+
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        cells.join("   ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The name of a user of the host, or the number.
+fn owner(uid: u32) -> String {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid.to_string()).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("#{uid}"))
+}
+
+/// `ps`.
+pub(crate) fn ps(context: &Context, parsed: &Parsed) -> Outcome {
+    let [id, options @ ..] = parsed.positional.as_slice() else {
+        return Err("container ID is missing".to_owned().into());
+    };
+    let pids = Container::load(&context.root, id)?.processes()?;
+    match parsed.get("format") {
+        Some("json") => return print(&Value::from(pids).to_string()),
+        None | Some("table") => {}
+        Some(other) => return Err(format!("invalid format option: {other}").into()),
+    }
+    let default = ["-ef".to_owned()];
+    let output = std::process::Command::new("ps")
+        .args(if options.is_empty() { &default[..] } else { options })
+        .output()
+        .map_err(|e| format!("run ps: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("ps: {}", String::from_utf8_lossy(&output.stderr).trim()).into());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+    let header = lines.next().unwrap_or_default();
+    let column = header
+        .split_whitespace()
+        .position(|c| c == "PID")
+        .ok_or("ps prints no column PID".to_owned())?;
+    let ours = |line: &&str| {
+        let pid = line.split_whitespace().nth(column).and_then(|p| p.parse().ok());
+        pid.is_some_and(|pid: i32| pids.contains(&pid))
+    };
+    let rows: Vec<&str> = std::iter::once(header).chain(lines.filter(ours)).collect();
+    print(&rows.join("\n"))
+}
+
+/// `spec`.
+pub(crate) fn spec(_: &Context, parsed: &Parsed) -> Outcome {
+    let name = parsed.get("config").unwrap_or("config.json");
+    let path = Path::new(parsed.get("bundle").unwrap_or(".")).join(name);
+    let rootless = parsed
+        .has("rootless")
+        .then(|| (hako_sys::cred::effective_uid(), hako_sys::cred::effective_gid()));
+    let text = pretty(&hako_runtime::template(rootless));
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(
+        |e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                format!("File {} exists. Remove it first", path.display())
+            }
+            _ => format!("create {}: {e}", path.display()),
+        },
+    )?;
+    writeln!(file, "{text}").map_err(|e| format!("write {}: {e}", path.display()))?;
+    Ok(0)
+}
+
+/// `features`.
+pub(crate) fn features(_: &Context, _: &Parsed) -> Outcome {
+    print(&pretty(&hako_runtime::features()))
+}
+
+/// `plan`.
+pub(crate) fn plan(context: &Context, parsed: &Parsed) -> Outcome {
+    let (bundle, spec) = run::load(parsed)?;
+    let plan = Plan::new(&spec, &bundle, &run::options(context, parsed, "plan")?)?;
+    for warning in plan.warnings() {
+        context.log.warn(warning);
+    }
+    if parsed.has("json") {
+        let steps: Vec<Value> = plan
+            .steps()
+            .iter()
+            .map(|s| json!({"step": s.to_string(), "field": s.field()}))
+            .collect();
+        return print(&pretty(&Value::from(steps)));
+    }
+    let lines: Vec<String> = plan
+        .steps()
+        .iter()
+        .enumerate()
+        .map(|(i, s)| format!("{i:3}  {:<60} {}", s.to_string(), s.field()))
+        .collect();
+    print(&lines.join("\n"))
+}

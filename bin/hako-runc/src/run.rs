@@ -1,0 +1,333 @@
+//! Verbs that change something: create, start, run, exec, kill, pause, resume, delete.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use hako_oci::runtime::Spec;
+use hako_runtime::{CgroupDriver, Console, Container, Gate, Options, Plan, RefusedLimits, Stdio};
+use hako_sys::signal;
+
+use crate::args::Parsed;
+use crate::foreground::{self, Signals};
+use crate::{Context, Failure, Outcome, sealed};
+
+/// A bundle's directory and configuration.
+pub(crate) fn load(parsed: &Parsed) -> Result<(PathBuf, Spec), Failure> {
+    let bundle = parsed.get("bundle").unwrap_or(".");
+    let bundle = std::fs::canonicalize(bundle).map_err(|e| format!("bundle {bundle}: {e}"))?;
+    let path = bundle.join(parsed.get("config").unwrap_or("config.json"));
+    let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            format!("JSON specification file {} not found", path.display())
+        }
+        _ => format!("read {}: {e}", path.display()),
+    })?;
+    let spec = serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok((bundle, spec))
+}
+
+/// Options as far as verbs have them in common.
+pub(crate) fn options(context: &Context, parsed: &Parsed, id: &str) -> Result<Options, Failure> {
+    let mut options = Options::new(id, &context.root);
+    options.no_pivot = parsed.has("no-pivot");
+    options.no_new_keyring = parsed.has("no-new-keyring");
+    if parsed.has("clamp-limits") {
+        options.refused_limits = RefusedLimits::Clamp;
+    }
+    options.cgroup = match context.global.get("cgroup-manager") {
+        Some("systemd") => CgroupDriver::Systemd,
+        Some("disabled") => CgroupDriver::Disabled,
+        Some("cgroupfs") | None if !context.global.has("systemd-cgroup") => CgroupDriver::Cgroupfs,
+        Some("cgroupfs") | None => CgroupDriver::Systemd,
+        Some(other) => return Err(format!("unknown cgroup manager {other}").into()),
+    };
+    if let Some(socket) = parsed.get("console-socket") {
+        options.console = Console::Socket(PathBuf::from(socket));
+    }
+    (options.preserve_fds, options.extra_env) = inherited(parsed)?;
+    Ok(options)
+}
+
+/// Descriptors that go to the process: `--preserve-fds`, and those of socket activation.
+fn inherited(parsed: &Parsed) -> Result<(u32, Vec<String>), Failure> {
+    let mut count: u32 = parsed.number("preserve-fds")?.unwrap_or(0);
+    let mut environment = Vec::new();
+    let listen = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse::<u32>().ok());
+    let for_us =
+        std::env::var("LISTEN_PID").ok().is_none_or(|p| p == std::process::id().to_string());
+    if let (Some(listen), true) = (listen, for_us) {
+        environment.push(format!("LISTEN_FDS={listen}"));
+        environment.push("LISTEN_PID=1".to_owned());
+        count += listen;
+    }
+    for fd in 3..3 + count {
+        hako_sys::process::inherited(fd as i32)
+            .map_err(|e| format!("descriptor {fd} of those to pass on: {e}"))?;
+    }
+    Ok((count, environment))
+}
+
+fn warn(context: &Context, plan: &Plan) {
+    for warning in plan.warnings() {
+        context.log.warn(warning);
+    }
+}
+
+/// Files and sockets that are told of the process.
+fn announce(parsed: &Parsed, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
+    if let Some(path) = parsed.get("pid-file") {
+        // Beside, then renamed: who waits for the file finds it whole.
+        let path = Path::new(path);
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("pid");
+        let beside = path.with_file_name(format!(".{name}"));
+        std::fs::write(&beside, pid.to_string())
+            .and_then(|()| std::fs::rename(&beside, path))
+            .map_err(|e| format!("write {}: {e}", path.display()))?;
+    }
+    if let Some(path) = parsed.get("pidfd-socket") {
+        let fail = |e| format!("send pidfd to {path}: {e}");
+        let socket = std::os::unix::net::UnixStream::connect(path)
+            .map_err(|e| fail(hako_sys::Errno::of(&e)))?;
+        hako_sys::unix::send_with_fds(socket.as_fd(), b"pidfd", &[pidfd]).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// `create`.
+pub(crate) fn create(context: &Context, parsed: &Parsed) -> Outcome {
+    sealed::ensure()?;
+    let id = parsed.one("container ID")?;
+    let (bundle, spec) = load(parsed)?;
+    let mut options = options(context, parsed, id)?;
+    options.gate = Gate::Fifo;
+    let terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
+    check_console(parsed, terminal, true)?;
+    let plan = Plan::new(&spec, &bundle, &options)?;
+    warn(context, &plan);
+    let created = hako_runtime::create(plan, Stdio::default())?;
+    announce(parsed, created.pid(), created.pidfd())?;
+    created.leave();
+    Ok(0)
+}
+
+fn check_console(parsed: &Parsed, terminal: bool, detach: bool) -> Result<(), Failure> {
+    match (terminal, detach, parsed.get("console-socket")) {
+        (true, true, None) => {
+            Err("cannot allocate tty if runc will detach without setting console socket"
+                .to_owned()
+                .into())
+        }
+        (false, true, Some(_)) => {
+            Err("cannot use console socket if runc will not detach or allocate tty"
+                .to_owned()
+                .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `start`.
+pub(crate) fn start(context: &Context, parsed: &Parsed) -> Outcome {
+    Container::load(&context.root, parsed.one("container ID")?)?.start()?;
+    Ok(0)
+}
+
+/// `run`.
+pub(crate) fn run(context: &Context, parsed: &Parsed) -> Outcome {
+    sealed::ensure()?;
+    let id = parsed.one("container ID")?;
+    let (bundle, spec) = load(parsed)?;
+    let detach = parsed.has("detach");
+    check_console(parsed, spec.process.as_ref().is_some_and(|p| p.terminal), detach)?;
+    let options = options(context, parsed, id)?;
+    let plan = Plan::new(&spec, &bundle, &options)?;
+    warn(context, &plan);
+    // Before the process exists, or its end could be missed.
+    let signals = Signals::block().map_err(|e| format!("block signals: {e}"))?;
+    let created = hako_runtime::create(plan, Stdio::default())?;
+    announce(parsed, created.pid(), created.pidfd())?;
+    let mut running = created.start()?;
+    if detach {
+        running.leave();
+        return Ok(0);
+    }
+    let console = running.take_console();
+    let status = foreground::wait(&signals, running.pidfd(), console)?;
+    running.reaped();
+    if parsed.has("keep") {
+        running.leave();
+    } else {
+        running.delete()?;
+    }
+    Ok(status.code() as u8)
+}
+
+/// `exec`.
+pub(crate) fn exec(context: &Context, parsed: &Parsed) -> Outcome {
+    sealed::ensure()?;
+    let [id, command @ ..] = parsed.positional.as_slice() else {
+        return Err("container ID is missing".to_owned().into());
+    };
+    let fail = |e: hako_runtime::Error| Failure {
+        message: format!("exec failed: {}", crate::log::chain(&e)),
+        status: 255,
+    };
+    let container = Container::load(&context.root, id)?;
+    let mut process = match parsed.get("process") {
+        Some(path) => {
+            let file = File::open(path).map_err(|e| format!("open {path}: {e}"))?;
+            serde_json::from_reader(std::io::BufReader::new(file))
+                .map_err(|e| format!("{path}: {e}"))?
+        }
+        None if command.is_empty() => return Err("command is missing".to_owned().into()),
+        None => exec_process(&container, parsed, command)?,
+    };
+    if parsed.has("tty") {
+        process.terminal = true;
+    }
+    let detach = parsed.has("detach");
+    check_console(parsed, process.terminal, detach)?;
+    let mut options = hako_runtime::ExecOptions {
+        ignore_paused: parsed.has("ignore-paused"),
+        ..hako_runtime::ExecOptions::default()
+    };
+    if parsed.has("clamp-limits") {
+        options.refused_limits = RefusedLimits::Clamp;
+    }
+    if let Some(socket) = parsed.get("console-socket") {
+        options.console = Console::Socket(PathBuf::from(socket));
+    }
+    options.cgroup = parsed.get("cgroup").map(str::to_owned);
+    (options.preserve_fds, options.extra_env) = inherited(parsed)?;
+    let signals = Signals::block().map_err(|e| format!("block signals: {e}"))?;
+    let mut running = container.exec(&process, &options, Stdio::default()).map_err(fail)?;
+    for warning in running.warnings() {
+        context.log.warn(warning);
+    }
+    announce(parsed, running.pid(), running.pidfd())?;
+    if detach {
+        running.leave();
+        return Ok(0);
+    }
+    let console = running.take_console();
+    let status = foreground::wait(&signals, running.pidfd(), console)?;
+    running.reaped();
+    Ok(status.code() as u8)
+}
+
+/// The container's own process, changed by the flags.
+fn exec_process(
+    container: &Container,
+    parsed: &Parsed,
+    command: &[String],
+) -> Result<hako_oci::runtime::Process, Failure> {
+    let mut process = container.config()?.process.unwrap_or_default();
+    process.terminal = false;
+    process.console_size = None;
+    process.args = command.to_vec();
+    process.env.extend(parsed.all("env").map(str::to_owned));
+    if let Some(cwd) = parsed.get("cwd") {
+        process.cwd = cwd.to_owned();
+    }
+    if let Some(user) = parsed.get("user") {
+        // Numbers only, and nothing that merely looks like some (CVE-2016-3697 and kin).
+        let number = |s: &str| match s.parse::<u32>() {
+            Ok(n) if n != u32::MAX && s.bytes().all(|b| b.is_ascii_digit()) => Ok(n),
+            _ => Err(format!("user {user:?} is not UID or UID:GID in numbers")),
+        };
+        let (uid, gid) = user.split_once(':').map_or((user, None), |(u, g)| (u, Some(g)));
+        process.user.uid = number(uid)?;
+        if let Some(gid) = gid {
+            process.user.gid = number(gid)?;
+        }
+    }
+    for list in parsed.all("additional-gids") {
+        for gid in list.split(',') {
+            let gid =
+                gid.trim().parse::<u32>().map_err(|_| format!("group {gid:?} is not a number"))?;
+            process.user.additional_gids.push(gid);
+        }
+    }
+    if let Some(label) = parsed.get("process-label") {
+        process.selinux_label = Some(label.to_owned());
+    }
+    if let Some(profile) = parsed.get("apparmor") {
+        process.apparmor_profile = Some(profile.to_owned());
+    }
+    if parsed.has("no-new-privs") {
+        process.no_new_privileges = true;
+    }
+    let caps: Vec<String> = parsed.all("cap").map(str::to_owned).collect();
+    if !caps.is_empty() {
+        let sets = process.capabilities.get_or_insert_default();
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+            set.extend(caps.iter().cloned());
+        }
+        // Ambient only where it can be: what is inheritable (CVE-2022-29162).
+        let inheritable = sets.inheritable.clone();
+        sets.ambient.extend(caps.into_iter().filter(|c| inheritable.contains(c)));
+    }
+    Ok(process)
+}
+
+/// The containers that an ID, or with `--regex` a pattern, means.
+fn chosen(context: &Context, parsed: &Parsed, id: &str) -> Result<Vec<String>, Failure> {
+    if !parsed.has("regex") {
+        return Ok(vec![id.to_owned()]);
+    }
+    let pattern = crate::pattern::Pattern::new(id).map_err(|e| format!("pattern {id:?}: {e}"))?;
+    let listed = Container::list(&context.root)?;
+    Ok(listed.into_iter().map(|l| l.id).filter(|id| pattern.matches(id)).collect())
+}
+
+/// `kill`.
+pub(crate) fn kill(context: &Context, parsed: &Parsed) -> Outcome {
+    let (id, name) = match parsed.positional.as_slice() {
+        [id] => (id, "TERM"),
+        [id, signal] => (id, signal.as_str()),
+        _ => return Err("kill needs a container ID and at most a signal".to_owned().into()),
+    };
+    let number = match name {
+        "0" => 0,
+        name => signal::parse(name).ok_or_else(|| format!("unknown signal {name:?}"))?,
+    };
+    for id in chosen(context, parsed, id)? {
+        Container::load(&context.root, &id)?.kill(number, parsed.has("all"))?;
+    }
+    Ok(0)
+}
+
+/// `pause`.
+pub(crate) fn pause(context: &Context, parsed: &Parsed) -> Outcome {
+    Container::load(&context.root, parsed.one("container ID")?)?.pause()?;
+    Ok(0)
+}
+
+/// `resume`.
+pub(crate) fn resume(context: &Context, parsed: &Parsed) -> Outcome {
+    Container::load(&context.root, parsed.one("container ID")?)?.resume()?;
+    Ok(0)
+}
+
+/// `delete`.
+pub(crate) fn delete(context: &Context, parsed: &Parsed) -> Outcome {
+    let force = parsed.has("force");
+    for id in chosen(context, parsed, parsed.one("container ID")?)? {
+        match hako_runtime::delete(&context.root, &id, force) {
+            // What is gone needs no force.
+            Err(hako_runtime::Error::NotFound(_)) if force => {}
+            other => other?,
+        }
+    }
+    Ok(0)
+}
+
+/// `monitor`: its first client is standard input.
+pub(crate) fn monitor(_: &Context, parsed: &Parsed) -> Outcome {
+    sealed::ensure()?;
+    let dir = parsed.get("dir").ok_or("--dir is missing".to_owned())?;
+    let first = hako_sys::process::dup_above(std::io::stdin().as_fd(), 3).map_err(|e| format!("standard input: {e}"))?;
+    hako_monitor::run(Path::new(dir), first).map_err(|e| Failure { message: crate::log::chain(&e), status: 1 })?;
+    Ok(0)
+}

@@ -1,0 +1,264 @@
+//! The verbs, each with its flags: the whole command line as data.
+
+use crate::args::{Flag, Stop, switch, value};
+use crate::{Verb, inspect, run};
+
+const CREATE: &[Flag] = &[
+    value("bundle", Some('b'), "DIR", "directory of config.json (default: the current one)"),
+    value("config", Some('f'), "FILE", "another name for config.json"),
+    value("console-socket", None, "SOCKET", "where the terminal's master is sent"),
+    value("pidfd-socket", None, "SOCKET", "where the process's pidfd is sent"),
+    value("pid-file", None, "FILE", "where the process ID is written"),
+    switch("no-pivot", None, "move the root instead of pivoting"),
+    switch("no-new-keyring", None, "keep the caller's session keyring"),
+    value("preserve-fds", None, "N", "pass N more descriptors"),
+    switch("clamp-limits", None, "where a limit cannot be raised, take the nearest"),
+];
+
+const RUN: &[Flag] = &[
+    value("bundle", Some('b'), "DIR", "directory of config.json (default: the current one)"),
+    value("config", Some('f'), "FILE", "another name for config.json"),
+    value("console-socket", None, "SOCKET", "where the terminal's master is sent"),
+    value("pidfd-socket", None, "SOCKET", "where the process's pidfd is sent"),
+    value("pid-file", None, "FILE", "where the process ID is written"),
+    switch("detach", Some('d'), "do not wait for the process"),
+    switch("keep", None, "do not delete the container when it ended"),
+    switch("no-subreaper", None, "ignored: orphans are never taken over"),
+    switch("no-pivot", None, "move the root instead of pivoting"),
+    switch("no-new-keyring", None, "keep the caller's session keyring"),
+    value("preserve-fds", None, "N", "pass N more descriptors"),
+    switch("clamp-limits", None, "where a limit cannot be raised, take the nearest"),
+];
+
+const EXEC: &[Flag] = &[
+    value("console-socket", None, "SOCKET", "where the terminal's master is sent"),
+    value("pidfd-socket", None, "SOCKET", "where the process's pidfd is sent"),
+    value("pid-file", None, "FILE", "where the process ID is written"),
+    switch("detach", Some('d'), "do not wait for the process"),
+    switch("tty", Some('t'), "with a terminal"),
+    value("cwd", None, "DIR", "working directory"),
+    value("env", Some('e'), "NAME=VALUE", "environment"),
+    value("user", Some('u'), "UID[:GID]", "user"),
+    value("additional-gids", Some('g'), "GIDS", "supplementary groups"),
+    value("process", Some('p'), "FILE", "process.json"),
+    value("process-label", None, "LABEL", "SELinux label"),
+    value("apparmor", None, "PROFILE", "AppArmor profile"),
+    switch("no-new-privs", None, "no new privileges"),
+    value("cap", Some('c'), "CAP", "one more capability"),
+    value("preserve-fds", None, "N", "pass N more descriptors"),
+    value("cgroup", None, "PATH", "a cgroup below the container's"),
+    switch("ignore-paused", None, "also in a paused container"),
+    switch("clamp-limits", None, "where a limit cannot be raised, take the nearest"),
+];
+
+const KILL: &[Flag] = &[
+    switch("all", Some('a'), "every process of the container"),
+    switch("regex", Some('r'), "the ID is a pattern"),
+];
+const DELETE: &[Flag] = &[
+    switch("force", Some('f'), "kill it first"),
+    switch("regex", Some('r'), "the ID is a pattern"),
+];
+const LIST: &[Flag] = &[
+    value("format", Some('f'), "FORMAT", "table or json"),
+    switch("quiet", Some('q'), "only IDs"),
+];
+const PS: &[Flag] = &[value("format", Some('f'), "FORMAT", "table or json")];
+const SPEC: &[Flag] = &[
+    value("bundle", Some('b'), "DIR", "where config.json is written"),
+    value("config", Some('f'), "FILE", "another name for config.json"),
+    switch("rootless", None, "for an ordinary user"),
+];
+const PLAN: &[Flag] = &[
+    value("bundle", Some('b'), "DIR", "directory of config.json (default: the current one)"),
+    value("config", Some('f'), "FILE", "another name for config.json"),
+    switch("json", None, "as JSON"),
+    switch("no-pivot", None, "move the root instead of pivoting"),
+    switch("no-new-keyring", None, "keep the caller's session keyring"),
+];
+const MONITOR: &[Flag] = &[value("dir", None, "DIR", "directory of monitor.json")];
+
+/// Every verb.
+pub(crate) const VERBS: &[Verb] = &[
+    Verb {
+        name: "create",
+        usage: "ID",
+        help: "make a container",
+        flags: CREATE,
+        stop: Stop::Never,
+        run: run::create,
+    },
+    Verb {
+        name: "start",
+        usage: "ID",
+        help: "run a created container's program",
+        flags: &[],
+        stop: Stop::Never,
+        run: run::start,
+    },
+    Verb {
+        name: "run",
+        usage: "ID",
+        help: "create, start, wait, delete",
+        flags: RUN,
+        stop: Stop::Never,
+        run: run::run,
+    },
+    Verb {
+        name: "exec",
+        usage: "ID COMMAND [ARG...]",
+        help: "run one more process in a container",
+        flags: EXEC,
+        stop: Stop::After(2),
+        run: run::exec,
+    },
+    Verb {
+        name: "state",
+        usage: "ID",
+        help: "print the state",
+        flags: &[],
+        stop: Stop::Never,
+        run: inspect::state,
+    },
+    Verb {
+        name: "list",
+        usage: "",
+        help: "list containers",
+        flags: LIST,
+        stop: Stop::Never,
+        run: inspect::list,
+    },
+    Verb {
+        name: "ps",
+        usage: "ID [PS OPTIONS]",
+        help: "list a container's processes",
+        flags: PS,
+        stop: Stop::After(2),
+        run: inspect::ps,
+    },
+    Verb {
+        name: "kill",
+        usage: "ID [SIGNAL]",
+        help: "send a signal",
+        flags: KILL,
+        stop: Stop::Never,
+        run: run::kill,
+    },
+    Verb {
+        name: "pause",
+        usage: "ID",
+        help: "stop all processes",
+        flags: &[],
+        stop: Stop::Never,
+        run: run::pause,
+    },
+    Verb {
+        name: "resume",
+        usage: "ID",
+        help: "let all processes go on",
+        flags: &[],
+        stop: Stop::Never,
+        run: run::resume,
+    },
+    Verb {
+        name: "delete",
+        usage: "ID",
+        help: "remove a container",
+        flags: DELETE,
+        stop: Stop::Never,
+        run: run::delete,
+    },
+    Verb {
+        name: "spec",
+        usage: "",
+        help: "write a config.json to begin with",
+        flags: SPEC,
+        stop: Stop::Never,
+        run: inspect::spec,
+    },
+    Verb {
+        name: "features",
+        usage: "",
+        help: "print what this runtime can do",
+        flags: &[],
+        stop: Stop::Never,
+        run: inspect::features,
+    },
+    Verb {
+        name: "plan",
+        usage: "",
+        help: "print what running a bundle would do, and do nothing",
+        flags: PLAN,
+        stop: Stop::Never,
+        run: inspect::plan,
+    },
+    Verb {
+        name: "monitor",
+        usage: "",
+        help: "stay beside a container (used by hako)",
+        flags: MONITOR,
+        stop: Stop::Never,
+        run: run::monitor,
+    },
+];
+
+fn line(left: &str, right: &str) -> String {
+    format!("  {left:<30} {right}\n")
+}
+
+fn flag_lines(flags: &[Flag]) -> String {
+    flags
+        .iter()
+        .map(|f| {
+            let short = f.short.map(|c| format!("-{c}, ")).unwrap_or_default();
+            let value = f.value.map(|v| format!(" {v}")).unwrap_or_default();
+            line(&format!("{short}--{}{value}", f.long), f.help)
+        })
+        .collect()
+}
+
+/// The help of the whole program.
+pub(crate) fn help() -> String {
+    let verbs: String =
+        VERBS.iter().map(|v| line(&format!("{} {}", v.name, v.usage), v.help)).collect();
+    format!(
+        "Usage: hako-runc [OPTIONS] COMMAND\n\nCommands:\n{verbs}\nOptions:\n{}",
+        flag_lines(crate::GLOBAL)
+    )
+}
+
+/// The help of one verb.
+pub(crate) fn help_of(verb: &Verb) -> String {
+    let options = if verb.flags.is_empty() {
+        String::new()
+    } else {
+        format!("\nOptions:\n{}", flag_lines(verb.flags))
+    };
+    format!("Usage: hako-runc {} [OPTIONS] {}\n\n{}\n{options}", verb.name, verb.usage, verb.help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_flags_stand_once() {
+        for (i, verb) in VERBS.iter().enumerate() {
+            assert!(!VERBS[..i].iter().any(|v| v.name == verb.name), "{}", verb.name);
+            for (j, flag) in verb.flags.iter().enumerate() {
+                let earlier = &verb.flags[..j];
+                assert!(
+                    !earlier.iter().any(|f| f.long == flag.long),
+                    "{} --{}",
+                    verb.name,
+                    flag.long
+                );
+                assert!(
+                    flag.short.is_none() || !earlier.iter().any(|f| f.short == flag.short),
+                    "{}",
+                    flag.long
+                );
+            }
+        }
+    }
+}

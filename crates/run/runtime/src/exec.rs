@@ -1,0 +1,293 @@
+//! One more process in a container.
+//!
+//! The joining is done by a process in between, which is not dumpable before it is in any namespace
+//! of the container and has nothing open that is not close-on-exec (CVE-2016-9962).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use hako_oci::runtime::Process;
+use hako_oci::state::Status;
+use hako_sys::namespace::{KINDS, Kind};
+use hako_sys::process::{Child, ExitStatus};
+use hako_sys::{Errno, unix};
+
+use crate::container::{open_path, open_v1};
+use crate::init::Fds;
+use crate::manage::Container;
+use crate::op::Op;
+use crate::plan::{Builder, Surroundings, affinity, exec_op, labels, process_steps, seccomp_op};
+use crate::spawn::{self, Birth, Said};
+use crate::wire::Message;
+use crate::{Console, Error, RefusedLimits, Result, Stdio};
+
+/// Options of [`Container::exec`].
+#[derive(Debug, Clone)]
+pub struct ExecOptions {
+    /// Where the terminal's master goes, if the process has a terminal.
+    pub console: Console,
+    /// How many descriptors after the standard three the process inherits.
+    pub preserve_fds: u32,
+    /// What happens where the kernel does not let a limit be raised.
+    pub refused_limits: RefusedLimits,
+    /// Environment added to the process's own.
+    pub extra_env: Vec<String>,
+    /// A cgroup below the container's.
+    pub cgroup: Option<String>,
+    /// Also in a paused container, where it will wait.
+    pub ignore_paused: bool,
+    /// The signal that the process gets when the calling *thread* ends.
+    pub parent_death_signal: Option<i32>,
+}
+
+impl Default for ExecOptions {
+    fn default() -> ExecOptions {
+        ExecOptions {
+            console: Console::Return,
+            preserve_fds: 0,
+            refused_limits: RefusedLimits::Fail,
+            extra_env: Vec::new(),
+            cgroup: None,
+            ignore_paused: false,
+            parent_death_signal: None,
+        }
+    }
+}
+
+/// A process that was executed in a container; a child of the calling process.
+#[derive(Debug)]
+pub struct Executed {
+    child: Child,
+    console: Option<OwnedFd>,
+    warnings: Vec<String>,
+    ours: bool,
+}
+
+impl Container {
+    /// Runs a program in the container. Returns when it was executed, and fails if it could not be.
+    pub fn exec(&self, process: &Process, options: &ExecOptions, stdio: Stdio) -> Result<Executed> {
+        match self.status()? {
+            Status::Running | Status::Created => {}
+            Status::Paused if options.ignore_paused => {}
+            status => return Err(self.wrong("exec", status)),
+        }
+        let Some(pidfd) = self.process()? else { return Err(self.wrong("exec", Status::Stopped)) };
+        let spec = self.config()?;
+        let linux = spec.linux.as_ref();
+
+        let mut b = Builder::default();
+        self.steps(&mut b, process, options, linux)?;
+        let exec = exec_op("process", process, &options.extra_env)?;
+
+        let mut fds = Fds {
+            stdio: stdio.fds,
+            extra: stdio.extra,
+            proc: Some(spawn::host_proc()?),
+            ..Fds::default()
+        };
+        self.open_cgroups(options, &mut fds)?;
+        if !self.file.pivots {
+            let root = format!("/proc/{}/root", self.file.pid);
+            let flags = hako_sys::fs::OpenFlags::PATH | hako_sys::fs::OpenFlags::DIRECTORY;
+            fds.root = Some(open_path(std::path::Path::new(&root), flags)?);
+        }
+        if let (true, Console::Socket(path)) = (process.terminal, &options.console) {
+            fds.console_socket = Some(connect(path)?);
+        }
+        let birth = Birth {
+            enter: self.entrances(pidfd.as_fd()),
+            cgroup: fds.unified.as_ref().map(AsFd::as_fd),
+            ..Birth::default()
+        };
+        let spawned = spawn::spawn(&birth, &b.steps, &exec, &fds)?;
+        drop(fds);
+        let mut executed =
+            Executed { child: spawned.child, console: None, warnings: b.warnings, ours: true };
+        loop {
+            match spawn::listen(spawned.sync.as_fd())? {
+                Said::Message(Message::Console, Some(master)) => executed.console = Some(master),
+                Said::Message(Message::Seccomp, Some(listener)) => {
+                    let state =
+                        hako_oci::state::State { pid: Some(self.file.pid), ..self.state()? };
+                    crate::container::send_listener(linux, &state, executed.child.pid, &listener)?;
+                    spawn::go(spawned.sync.as_fd())?;
+                }
+                Said::Message(..) => return Err(Error::call("recv", "new process", Errno::EPROTO)),
+                Said::Failed(record, note) => {
+                    let program = process.args.first().map_or("", String::as_str);
+                    return Err(spawn::failure(&b.steps, program, &record, &note));
+                }
+                Said::Closed => return Ok(executed),
+            }
+        }
+    }
+
+    fn steps(
+        &self,
+        b: &mut Builder,
+        process: &Process,
+        options: &ExecOptions,
+        linux: Option<&hako_oci::runtime::Linux>,
+    ) -> Result<()> {
+        b.push("process", Op::Signals);
+        b.push("process", Op::NotDumpable);
+        b.push("process", Op::Session);
+        let cpus = process.exec_cpu_affinity.as_ref();
+        if let Some(bits) =
+            affinity("process.execCPUAffinity.initial", cpus.and_then(|c| c.initial.as_ref()))?
+        {
+            b.push("process.execCPUAffinity.initial", Op::Affinity(bits));
+        }
+        b.push("linux.cgroupsPath", Op::EnterCgroup);
+        if let Some(bits) =
+            affinity("process.execCPUAffinity.final", cpus.and_then(|c| c.last.as_ref()))?
+        {
+            b.push("process.execCPUAffinity.final", Op::Affinity(bits));
+        }
+        if let Some(adj) = process.oom_score_adj {
+            b.push("process.oomScoreAdj", crate::plan::oom_op(adj, options.refused_limits)?);
+        }
+        let user_namespace = self.file.namespaces & Kind::User.flag() != 0;
+        let no_groups = user_namespace
+            && linux.is_some_and(|l| crate::plan::groups_denied(l, self.file.owner == 0));
+        if user_namespace {
+            b.push("linux.namespaces", Op::BecomeRoot { groups: !no_groups });
+        }
+        let keyring = std::ffi::CString::new(format!("_ses.{}", self.file.id))
+            .map_err(|_| Error::InvalidId(self.file.id.clone()))?;
+        b.push("process", Op::Keyring(keyring));
+        if !self.file.pivots {
+            b.push("root.path", Op::EnterRoot);
+        }
+        if process.terminal {
+            let size = process.console_size.as_ref().map(|s| (s.height, s.width));
+            let ptmx = crate::plan::target("process.terminal", "/dev/pts/ptmx")?;
+            b.push("process.terminal", Op::Console { ptmx, console: None, size });
+        }
+        labels(b, process)?;
+        let around = Surroundings {
+            field: "process",
+            refused_limits: options.refused_limits,
+            preserve: options.preserve_fds,
+            parent_death_signal: options.parent_death_signal,
+            no_groups,
+            make_cwd: false,
+            user_namespace,
+        };
+        let seccomp =
+            linux.and_then(|l| l.seccomp.as_ref()).map(|s| seccomp_op(b, s)).transpose()?;
+        process_steps(b, process, &around, seccomp, |_| Ok(()))
+    }
+
+    /// How the namespaces are entered: all at once by the pidfd; one by one where a user namespace
+    /// takes the privileges that some of the others need.
+    fn entrances<'a>(&self, pidfd: BorrowedFd<'a>) -> Vec<(BorrowedFd<'a>, u64)> {
+        let all = self.file.namespaces;
+        if all == 0 {
+            return Vec::new();
+        }
+        if all & Kind::User.flag() == 0 {
+            return vec![(pidfd, all)];
+        }
+        KINDS.iter().filter(|k| all & k.flag != 0).map(|k| (pidfd, k.flag)).collect()
+    }
+
+    fn open_cgroups(&self, options: &ExecOptions, fds: &mut Fds) -> Result<()> {
+        let Some(cgroup) = self.cgroup() else { return Ok(()) };
+        let Some(below) = options.cgroup.as_deref().filter(|c| !c.is_empty() && *c != "/") else {
+            fds.unified = cgroup.open_unified()?;
+            fds.cgroup = open_v1(cgroup)?;
+            return Ok(());
+        };
+        // "path" is for all hierarchies, "controller,…:path" for some of v1.
+        let (controllers, path) =
+            below.split_once(':').map_or((None, below), |(c, p)| (Some(c), p));
+        let path = std::path::Path::new(path.trim_start_matches('/'));
+        if path.components().any(|c| !matches!(c, std::path::Component::Normal(_))) {
+            return Err(Error::Unsupported(format!(
+                "cgroup {below:?} is not below the container's"
+            )));
+        }
+        for directory in cgroup.directories() {
+            let chosen =
+                controllers.is_none_or(|list| {
+                    directory.mount.file_name().and_then(|n| n.to_str()).is_some_and(|name| {
+                        list.split(',').any(|c| name.split(',').any(|n| n == c))
+                    })
+                });
+            let dir = if chosen { directory.path.join(path) } else { directory.path.clone() };
+            if directory.unified {
+                let flags = hako_sys::fs::OpenFlags::RDONLY | hako_sys::fs::OpenFlags::DIRECTORY;
+                fds.unified = Some(open_path(&dir, flags)?);
+                continue;
+            }
+            let procs = dir.join("cgroup.procs");
+            let file = std::fs::OpenOptions::new()
+                .write(true)
+                .open(&procs)
+                .map_err(|e| Error::io("open", &procs, &e))?;
+            fds.cgroup.push(file);
+        }
+        Ok(())
+    }
+}
+
+/// Connects to a Unix socket, whose path may be long.
+pub(crate) fn connect(path: &std::path::Path) -> Result<OwnedFd> {
+    let fail = |e| Error::call("connect", path.display().to_string(), e);
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+        return Err(fail(Errno::EINVAL));
+    };
+    let dir = if dir.as_os_str().is_empty() { std::path::Path::new(".") } else { dir };
+    let dir = std::fs::File::open(dir).map_err(|e| fail(Errno::of(&e)))?;
+    unix::connect_at(dir.as_fd(), name).map_err(fail)
+}
+
+impl Executed {
+    /// Its ID in the caller's PID namespace.
+    pub fn pid(&self) -> i32 {
+        self.child.pid
+    }
+
+    /// Its descriptor. Readable (poll) when it has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
+    /// The terminal's master, once, if it has a terminal.
+    pub fn take_console(&mut self) -> Option<OwnedFd> {
+        self.console.take()
+    }
+
+    /// What is not as the configuration wishes, and yet no error.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Waits until it has ended, and reaps it.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        let status = hako_sys::process::wait(self.pidfd())
+            .map_err(|e| Error::call("waitid", "process", e))?;
+        self.ours = false;
+        Ok(status)
+    }
+
+    /// Says that the caller has reaped it by its descriptor.
+    pub fn reaped(&mut self) {
+        self.ours = false;
+    }
+
+    /// Leaves it to itself.
+    pub fn leave(mut self) {
+        self.ours = false;
+    }
+}
+
+impl Drop for Executed {
+    fn drop(&mut self) {
+        if self.ours {
+            // It may have ended already; then there is only the status to collect.
+            let _ended = hako_sys::process::pidfd_send_signal(self.pidfd(), 9);
+            let _reaped = hako_sys::process::wait(self.pidfd());
+        }
+    }
+}
