@@ -1,0 +1,65 @@
+//! The targets, one row each: its name, where its inputs start from, what is done with them.
+
+mod documents;
+mod images;
+mod text;
+
+/// One target.
+pub struct Target {
+    /// Its name.
+    pub name: &'static str,
+    /// Inputs to start from: right ones, of every shape.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Feeds one input. Panics where something does not hold.
+    pub run: fn(&[u8]),
+    /// Makes an input's checksums right again.
+    pub mend: fn(&mut [u8]),
+}
+
+fn as_it_is(_: &mut [u8]) {}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "reference", seeds: text::references, run: text::reference, mend: as_it_is },
+    Target { name: "digest", seeds: text::digests, run: text::digest, mend: as_it_is },
+    Target { name: "flags", seeds: text::flag_values, run: text::flags, mend: as_it_is },
+    Target { name: "users", seeds: text::user_files, run: text::users, mend: as_it_is },
+    Target {
+        name: "image-documents",
+        seeds: documents::images,
+        run: documents::image,
+        mend: as_it_is,
+    },
+    Target {
+        name: "config-json",
+        seeds: documents::configs,
+        run: documents::config,
+        mend: as_it_is,
+    },
+    Target { name: "seccomp", seeds: documents::profiles, run: documents::profile, mend: as_it_is },
+    Target {
+        name: "attach-frames",
+        seeds: documents::frames,
+        run: documents::frame,
+        mend: as_it_is,
+    },
+    Target { name: "tar", seeds: images::tars, run: images::tar, mend: crate::mutate::mend_tar },
+    Target {
+        name: "compression",
+        seeds: images::compressed,
+        run: images::decompress,
+        mend: as_it_is,
+    },
+    Target {
+        name: "layer",
+        seeds: images::tars,
+        run: images::layer,
+        mend: crate::mutate::mend_tar,
+    },
+    Target {
+        name: "archive",
+        seeds: images::archives,
+        run: images::archive,
+        mend: crate::mutate::mend_tar,
+    },
+];
