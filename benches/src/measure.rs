@@ -109,7 +109,7 @@ pub(crate) fn take_turns(contestants: &[Contestant], rounds: u32) -> Result<Vec<
 
 /// Runs a command once, under `measure.c`.
 fn once(inner: &Command) -> Result<Sample, String> {
-    let result = sandbox::base().join("measured");
+    let result = sandbox::shared().join("measured");
     let mut measure = Command::new(tool("measure")?);
     measure.arg(&result).arg(inner.get_program()).args(inner.get_args());
     for (name, value) in inner.get_envs() {
@@ -121,7 +121,7 @@ fn once(inner: &Command) -> Result<Sample, String> {
     if let Some(directory) = inner.get_current_dir() {
         measure.current_dir(directory);
     }
-    let errors = sandbox::base().join("errors");
+    let errors = sandbox::shared().join("errors");
     let file = fs::File::create(&errors).map_err(|error| error.to_string())?;
     let status = measure.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).status();
     let status = status.map_err(|error| error.to_string())?;
@@ -146,7 +146,7 @@ pub(crate) fn tool(name: &'static str) -> Result<PathBuf, String> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let directory = BUILT
         .get_or_init(|| {
-            let directory = sandbox::base().join("tools");
+            let directory = sandbox::shared().join("tools");
             fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
             for name in ["measure", "floor"] {
                 let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("{name}.c"));

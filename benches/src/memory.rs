@@ -52,11 +52,12 @@ pub(crate) fn run() -> Result<Table, String> {
         return Err("HAKO_BIN names no program".to_owned());
     }
     let hako = Hako::with_busybox();
-    let words = ["run", "-d", "--name", "c", "--network", "none", "busybox:test", "sleep", "1000"];
+    let words =
+        ["run", "-d", "--name", "box", "--network", "none", "busybox:test", "sleep", "1000"];
     peers::prepare(&mut hako.command(&words))?;
     add(
         "hako",
-        pid(&peers::prepare(&mut hako.command(&["inspect", "-f", "{{.State.Pid}}", "c"]))?)?,
+        pid(&peers::prepare(&mut hako.command(&["inspect", "-f", "{{.State.Pid}}", "box"]))?)?,
     )?;
 
     if let Some(podman) = Podman::find() {
@@ -65,9 +66,14 @@ pub(crate) fn run() -> Result<Table, String> {
         peers::prepare(&mut podman.command(&[&["run", "--pull", "never"], &words[1..]].concat()))?;
         add(
             "podman",
-            pid(&peers::prepare(&mut podman.command(&["inspect", "-f", "{{.State.Pid}}", "c"]))?)?,
+            pid(&peers::prepare(&mut podman.command(&[
+                "inspect",
+                "-f",
+                "{{.State.Pid}}",
+                "box",
+            ]))?)?,
         )?;
-        let removed = command::run(&mut podman.command(&["rm", "-f", "-t", "0", "c"]));
+        let removed = command::run(&mut podman.command(&["rm", "-f", "-t", "0", "box"]));
         if removed.code != 0 {
             return Err(removed.to_string());
         }

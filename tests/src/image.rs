@@ -192,8 +192,7 @@ pub fn busybox_archive() -> PathBuf {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     let layer = busybox_layer();
     MADE.get_or_init(|| {
-        let directory = sandbox::base().join("images");
-        fs::create_dir_all(&directory).expect("the run's base directory can be written");
+        let directory = sandbox::shared();
         let path = directory.join("busybox.tar");
         fs::write(&path, pack(&Image::new("busybox:test", vec![layer]).docker_archive()))
             .expect("the same");

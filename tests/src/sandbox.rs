@@ -41,6 +41,11 @@ pub fn base() -> PathBuf {
     }
 }
 
+/// Where a run keeps what many tests read; part of [`base`].
+pub fn shared() -> PathBuf {
+    base().join("shared")
+}
+
 fn base_of(pid: u32) -> PathBuf {
     env::temp_dir().join(format!("hako-tests-{pid}"))
 }
@@ -58,7 +63,7 @@ pub fn enter_with_legacy_cgroups(surface: &str) -> io::Result<Place> {
 fn make(surface: &str, legacy: bool) -> io::Result<Place> {
     let refused = env::var_os("HAKO_TEST_SANDBOX").is_some_and(|value| value == "0");
     if is_inside() || refused || !rustix::process::geteuid().is_root() {
-        fs::create_dir_all(base())?;
+        fs::create_dir_all(shared())?;
         return Ok(Place::Inside);
     }
     let pid = std::process::id();

@@ -176,18 +176,18 @@ pub(crate) const CASES: &[Case] = &[
             let mut random = Random::new();
             let hako = Hako::with_busybox();
             let before = leak::Snapshot::take();
-            hako.detached(&["--name", "c"], &["sleep", "1000"]);
-            let usual = duration(hako.command(&["rm", "-f", "c"]));
+            hako.detached(&["--name", "box"], &["sleep", "1000"]);
+            let usual = duration(hako.command(&["rm", "-f", "box"]));
             for round in 0..rounds() {
-                hako.detached(&["--name", "c"], &["sleep", "1000"]);
+                hako.detached(&["--name", "box"], &["sleep", "1000"]);
                 kill_at_random(
                     &mut random,
-                    hako.command(&["rm", "-f", "c"]),
+                    hako.command(&["rm", "-f", "box"]),
                     usual,
                     round % 2 == 0,
                 );
                 // Its name must be free after one more rm, whatever the first one had done.
-                hako.call(&["rm", "-f", "c"]).exits(0);
+                hako.call(&["rm", "-f", "box"]).exits(0);
             }
             check_no_leak(&hako, &before);
         },
@@ -200,8 +200,8 @@ pub(crate) const CASES: &[Case] = &[
         || {
             let hako = Hako::with_busybox();
             let before = leak::Snapshot::take();
-            let id = hako.detached(&["--name", "c"], &["sleep", "1000"]);
-            let pid = hako.inspect("c")["State"]["Pid"].as_u64().expect("a pid") as i32;
+            let id = hako.detached(&["--name", "box"], &["sleep", "1000"]);
+            let pid = hako.inspect("box")["State"]["Pid"].as_u64().expect("a pid") as i32;
             let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
             let parent = status
                 .lines()
@@ -214,7 +214,7 @@ pub(crate) const CASES: &[Case] = &[
                 !std::path::Path::new(&format!("/proc/{pid}/exe")).exists()
             });
             assert_ne!(hako.inspect(&id)["State"]["Running"], true);
-            hako.call(&["rm", "c"]).ok();
+            hako.call(&["rm", "box"]).ok();
             check_no_leak(&hako, &before);
         },
     )
@@ -225,11 +225,11 @@ pub(crate) const CASES: &[Case] = &[
         "a container killed from outside is stopped, with 137",
         || {
             let hako = Hako::with_busybox();
-            hako.detached(&["--name", "c"], &["sleep", "1000"]);
-            let pid = hako.inspect("c")["State"]["Pid"].as_u64().expect("a pid") as i32;
+            hako.detached(&["--name", "box"], &["sleep", "1000"]);
+            let pid = hako.inspect("box")["State"]["Pid"].as_u64().expect("a pid") as i32;
             let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
-            hako.call(&["wait", "c"]).prints("137");
+            hako.call(&["wait", "box"]).prints("137");
         },
     ),
 ];

@@ -121,16 +121,15 @@ pub(crate) const CASES: &[Case] = &[
     Case::new(
         "load-broken-archives",
         "shared data",
-        "archives without a manifest are refused with a reason",
+        "a manifest that is none is refused with a reason",
         || {
             let hako = Hako::new();
-            for name in ["no_manifest.tar", "null_manifest.tar"] {
-                let archive = binary::data(&format!("archives/{name}"));
-                hako.call(&["load", "-i", &archive.to_string_lossy()])
-                    .exits(1)
-                    .complains("manifest");
-            }
+            let archive = binary::data("archives/null_manifest.tar");
+            hako.call(&["load", "-i", &archive.to_string_lossy()]).exits(1).complains("manifest");
             hako.call(&["images", "-q"]).prints("");
+            // The oldest layout has none, and is read by its `repositories`.
+            let archive = binary::data("archives/no_manifest.tar");
+            hako.call(&["load", "-i", &archive.to_string_lossy()]).says("Loaded image");
         },
     ),
     Case::new("images", "docker images(1)", "Docker's columns, and sizes", || {
@@ -168,14 +167,14 @@ pub(crate) const CASES: &[Case] = &[
         "an image that a container uses is kept, unless forced",
         || {
             let hako = Hako::with_busybox();
-            hako.call(&["run", "--name", "c", "busybox:test", "true"]).ok();
+            hako.call(&["run", "--name", "box", "busybox:test", "true"]).ok();
             hako.call(&["rmi", "busybox:test"])
                 .exits(1)
                 .complains("container")
                 .complains("is using");
             hako.call(&["rmi", "-f", "busybox:test"]).ok();
             // The container still has its files.
-            hako.call(&["rm", "c"]).ok();
+            hako.call(&["rm", "box"]).ok();
         },
     ),
     Case::new(

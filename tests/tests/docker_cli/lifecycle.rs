@@ -94,7 +94,7 @@ pub(crate) const CASES: &[Case] = &[
         "a container is known by a unique prefix of its ID",
         || {
             let hako = Hako::with_busybox();
-            let id = running(&hako, "c", "sleep 1000");
+            let id = running(&hako, "box", "sleep 1000");
             assert_eq!(hako.inspect(&id[..6])["Id"], id.as_str());
             hako.call(&["exec", &id[..12], "true"]).ok();
         },
@@ -108,23 +108,23 @@ pub(crate) const CASES: &[Case] = &[
             hako.call(&[
                 "run",
                 "--name",
-                "c",
+                "box",
                 "busybox:test",
                 "sh",
                 "-c",
                 "echo out; echo err >&2; printf tail",
             ])
             .ok();
-            let logs = hako.call(&["logs", "c"]);
+            let logs = hako.call(&["logs", "box"]);
             assert_eq!((logs.ok(), logs.stderr.as_str()), ("out\ntail", "err\n"), "{logs}");
         },
     ),
     Case::new("logs-options", "docker logs(1)", "--tail, -t", || {
         let hako = Hako::with_busybox();
-        hako.call(&["run", "--name", "c", "busybox:test", "seq", "10"]).ok();
-        hako.call(&["logs", "--tail", "3", "c"]).prints("8\n9\n10");
-        hako.call(&["logs", "-n", "0", "c"]).prints("");
-        let stamped = hako.call(&["logs", "-t", "--tail", "1", "c"]);
+        hako.call(&["run", "--name", "box", "busybox:test", "seq", "10"]).ok();
+        hako.call(&["logs", "--tail", "3", "box"]).prints("8\n9\n10");
+        hako.call(&["logs", "-n", "0", "box"]).prints("");
+        let stamped = hako.call(&["logs", "-t", "--tail", "1", "box"]);
         let (time, rest) = stamped.ok().trim().split_once(' ').expect("a time and a line");
         assert!(rest == "10" && time.ends_with('Z') && time.contains('T'), "{stamped}");
     }),
@@ -134,10 +134,10 @@ pub(crate) const CASES: &[Case] = &[
         "-f shows what was, what comes, and ends with the container",
         || {
             let hako = Hako::with_busybox();
-            running(&hako, "c", "echo one; while [ ! -e /go ]; do sleep 0.05; done; echo two");
-            command::wait_until("it began", || hako.call(&["logs", "c"]).stdout.contains("one"));
-            let follower = hako.spawn(&["logs", "-f", "c"]);
-            hako.call(&["exec", "c", "touch", "/go"]).ok();
+            running(&hako, "box", "echo one; while [ ! -e /go ]; do sleep 0.05; done; echo two");
+            command::wait_until("it began", || hako.call(&["logs", "box"]).stdout.contains("one"));
+            let follower = hako.spawn(&["logs", "-f", "box"]);
+            hako.call(&["exec", "box", "touch", "/go"]).ok();
             command::finish(follower, "logs -f".to_owned()).prints("one\ntwo");
         },
     ),
@@ -147,10 +147,11 @@ pub(crate) const CASES: &[Case] = &[
         "the log on disk is Docker's json-file format",
         || {
             let hako = Hako::with_busybox();
-            let id =
-                hako.detached(&["--name", "c"], &["sh", "-c", "echo \"a \\\"q\\\"\"; echo e >&2"]);
-            hako.call(&["wait", "c"]).prints("0");
-            let path = hako.inspect("c")["LogPath"].as_str().map(str::to_owned).unwrap_or_default();
+            let id = hako
+                .detached(&["--name", "box"], &["sh", "-c", "echo \"a \\\"q\\\"\"; echo e >&2"]);
+            hako.call(&["wait", "box"]).prints("0");
+            let path =
+                hako.inspect("box")["LogPath"].as_str().map(str::to_owned).unwrap_or_default();
             let text = std::fs::read_to_string(&path)
                 .unwrap_or_else(|error| panic!("{path:?} of {id}: {error}"));
             let mut lines: Vec<serde_json::Value> =
@@ -174,10 +175,12 @@ pub(crate) const CASES: &[Case] = &[
         "exec runs a program in the container, and exits as it does",
         || {
             let hako = Hako::with_busybox();
-            running(&hako, "c", "echo $$ >/one; sleep 1000");
-            command::wait_until("it began", || hako.call(&["exec", "c", "cat", "/one"]).code == 0);
-            hako.call(&["exec", "c", "cat", "/one"]).prints("1");
-            hako.call(&["exec", "c", "sh", "-c", "exit 8"]).exits(8);
+            running(&hako, "box", "echo $$ >/one; sleep 1000");
+            command::wait_until("it began", || {
+                hako.call(&["exec", "box", "cat", "/one"]).code == 0
+            });
+            hako.call(&["exec", "box", "cat", "/one"]).prints("1");
+            hako.call(&["exec", "box", "sh", "-c", "exit 8"]).exits(8);
             hako.call(&[
                 "exec",
                 "-e",
@@ -186,28 +189,28 @@ pub(crate) const CASES: &[Case] = &[
                 "/tmp",
                 "-u",
                 "app",
-                "c",
+                "box",
                 "sh",
                 "-c",
                 "echo $A $PWD $(id -un)",
             ])
             .prints("b /tmp app");
-            hako.call_with(&["exec", "-i", "c", "cat"], b"typed").prints("typed");
+            hako.call_with(&["exec", "-i", "box", "cat"], b"typed").prints("typed");
         },
     ),
     Case::new("exec-detached", "docker exec(1)", "exec -d returns at once", || {
         let hako = Hako::with_busybox();
-        running(&hako, "c", "sleep 1000");
-        hako.call(&["exec", "-d", "c", "sh", "-c", "touch /done; sleep 1000"]).prints("");
+        running(&hako, "box", "sleep 1000");
+        hako.call(&["exec", "-d", "box", "sh", "-c", "touch /done; sleep 1000"]).prints("");
         command::wait_until("it ran", || {
-            hako.call(&["exec", "c", "test", "-e", "/done"]).code == 0
+            hako.call(&["exec", "box", "test", "-e", "/done"]).code == 0
         });
     }),
     Case::new("exec-errors", "docker exec(1)", "exec: 126, 127, not running, not there", || {
         let hako = Hako::with_busybox();
-        running(&hako, "c", "sleep 1000");
-        hako.call(&["exec", "c", "no-such-program"]).exits(127).complains("no-such-program");
-        hako.call(&["exec", "c", "/etc/passwd"]).exits(126).complains("permission denied");
+        running(&hako, "box", "sleep 1000");
+        hako.call(&["exec", "box", "no-such-program"]).exits(127).complains("no-such-program");
+        hako.call(&["exec", "box", "/etc/passwd"]).exits(126).complains("permission denied");
         hako.call(&["exec", "nosuch", "true"]).exits(1).complains("No such container: nosuch");
         hako.call(&["run", "--name", "done", "busybox:test", "true"]).ok();
         hako.call(&["exec", "done", "true"]).exits(1).complains("is not running");
@@ -218,11 +221,11 @@ pub(crate) const CASES: &[Case] = &[
         "stop sends SIGTERM, prints the name, and the exit code is kept",
         || {
             let hako = Hako::with_busybox();
-            running(&hako, "c", "trap 'exit 5' TERM; while :; do sleep 0.05; done");
-            hako.call(&["stop", "c"]).prints("c");
-            assert_eq!(hako.inspect("c")["State"]["ExitCode"], 5);
+            running(&hako, "box", "trap 'exit 5' TERM; while :; do sleep 0.05; done");
+            hako.call(&["stop", "box"]).prints("box");
+            assert_eq!(hako.inspect("box")["State"]["ExitCode"], 5);
             // Stopping what is stopped is no error.
-            hako.call(&["stop", "c"]).prints("c");
+            hako.call(&["stop", "box"]).prints("box");
         },
     ),
     Case::new(
@@ -231,21 +234,21 @@ pub(crate) const CASES: &[Case] = &[
         "stop -t kills what does not listen",
         || {
             let hako = Hako::with_busybox();
-            hako.detached(&["--name", "c"], &["sleep", "1000"]);
-            hako.call(&["stop", "-t", "0", "c"]).ok();
-            assert_eq!(hako.inspect("c")["State"]["ExitCode"], 137);
+            hako.detached(&["--name", "box"], &["sleep", "1000"]);
+            hako.call(&["stop", "-t", "0", "box"]).ok();
+            assert_eq!(hako.inspect("box")["State"]["ExitCode"], 137);
         },
     ),
     Case::new("kill", "docker kill(1)", "kill sends SIGKILL, or the signal of -s", || {
         let hako = Hako::with_busybox();
-        running(&hako, "c", "trap 'echo usr1' USR1; while :; do sleep 0.05; done");
+        running(&hako, "box", "trap 'echo usr1' USR1; while :; do sleep 0.05; done");
         command::wait_until("the trap is set", || {
-            hako.call(&["kill", "-s", "USR1", "c"]);
-            hako.call(&["logs", "c"]).stdout.contains("usr1")
+            hako.call(&["kill", "-s", "USR1", "box"]);
+            hako.call(&["logs", "box"]).stdout.contains("usr1")
         });
-        hako.call(&["kill", "c"]).prints("c");
-        hako.call(&["wait", "c"]).prints("137");
-        hako.call(&["kill", "c"]).exits(1).complains("is not running");
+        hako.call(&["kill", "box"]).prints("box");
+        hako.call(&["wait", "box"]).prints("137");
+        hako.call(&["kill", "box"]).exits(1).complains("is not running");
     }),
     Case::new(
         "wait",
@@ -253,11 +256,11 @@ pub(crate) const CASES: &[Case] = &[
         "wait prints the exit code, of one that ends later too",
         || {
             let hako = Hako::with_busybox();
-            running(&hako, "c", "while [ ! -e /go ]; do sleep 0.05; done; exit 6");
-            let waiting = hako.spawn(&["wait", "c"]);
-            hako.call(&["exec", "c", "touch", "/go"]).ok();
+            running(&hako, "box", "while [ ! -e /go ]; do sleep 0.05; done; exit 6");
+            let waiting = hako.spawn(&["wait", "box"]);
+            hako.call(&["exec", "box", "touch", "/go"]).ok();
             command::finish(waiting, "wait".to_owned()).prints("6");
-            hako.call(&["wait", "c"]).prints("6");
+            hako.call(&["wait", "box"]).prints("6");
         },
     ),
     Case::new(
@@ -288,9 +291,11 @@ pub(crate) const CASES: &[Case] = &[
     ),
     Case::new("inspect", "docker inspect(1)", "inspect has Docker's fields", || {
         let hako = Hako::with_busybox();
-        let id = hako
-            .detached(&["--name", "c", "-e", "A=1", "-w", "/tmp", "-m", "64m"], &["sleep", "1000"]);
-        let value = hako.inspect("c");
+        let id = hako.detached(
+            &["--name", "box", "-e", "A=1", "-w", "/tmp", "-m", "64m"],
+            &["sleep", "1000"],
+        );
+        let value = hako.inspect("box");
         assert_eq!(value["Id"], id.as_str());
         assert_eq!(value["State"]["Status"], "running");
         assert_eq!(value["State"]["Running"], true);
@@ -304,7 +309,7 @@ pub(crate) const CASES: &[Case] = &[
         assert!(value["Created"].as_str().is_some_and(|time| time.ends_with('Z')));
         let env = value["Config"]["Env"].as_array().expect("a list");
         assert!(env.iter().any(|entry| entry == "A=1"));
-        hako.call(&["inspect", "-f", "{{.State.Status}} {{.Name}}", "c"]).prints("running /c");
+        hako.call(&["inspect", "-f", "{{.State.Status}} {{.Name}}", "box"]).prints("running /box");
         hako.call(&["inspect", "nosuch"]).exits(1).complains("no such object: nosuch");
     }),
     Case::new(
@@ -314,11 +319,11 @@ pub(crate) const CASES: &[Case] = &[
         || {
             let hako = Hako::with_busybox();
             let mut command =
-                hako.command(&["run", "-d", "--name", "c", "busybox:test", "sleep", "1000"]);
+                hako.command(&["run", "-d", "--name", "box", "busybox:test", "sleep", "1000"]);
             // In a session of its own, whose every process is then gone.
             command.stdin(Stdio::null());
             command::run(&mut command).ok();
-            hako.call(&["ps", "--format", "{{.Names}} {{.State}}"]).prints("c running");
+            hako.call(&["ps", "--format", "{{.Names}} {{.State}}"]).prints("box running");
         },
     ),
     Case::new(

@@ -40,7 +40,7 @@ pub(crate) const CASES: &[Case] = &[
     }),
     Case::new("places-are-private", PLACES, "the state directories are 0700", || {
         let hako = Hako::with_busybox();
-        hako.detached(&["--name", "c"], &["sleep", "1000"]);
+        hako.detached(&["--name", "box"], &["sleep", "1000"]);
         for directory in [hako.root(), hako.run_root()] {
             let mode = fs::metadata(&directory).expect("it was made").permissions().mode() & 0o077;
             // Either it is closed, or it can be passed and nothing below it be read.
@@ -64,17 +64,17 @@ pub(crate) const CASES: &[Case] = &[
                 "run",
                 "-d",
                 "--name",
-                "c",
+                "box",
                 "busybox:test",
                 "sh",
                 "-c",
                 "echo logged; sleep 1000",
             ])
             .ok();
-            call(&["exec", "c", "true"]).ok();
-            call(&["stop", "-t", "0", "c"]).ok();
-            call(&["logs", "c"]).prints("logged");
-            call(&["rm", "c"]).ok();
+            call(&["exec", "box", "true"]).ok();
+            call(&["stop", "-t", "0", "box"]).ok();
+            call(&["logs", "box"]).prints("logged");
+            call(&["rm", "box"]).ok();
         },
     ),
     Case::new(

@@ -479,10 +479,10 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("run-stop-signal", RUN, "--stop-signal is what stop sends", || {
         let hako = Hako::with_busybox();
         let script = "trap 'echo got usr1; exit 4' USR1; while :; do sleep 0.05; done";
-        hako.detached(&["--name", "c", "--stop-signal", "USR1"], &["sh", "-c", script]);
-        hako.call(&["stop", "c"]).prints("c");
-        hako.call(&["logs", "c"]).prints("got usr1");
-        assert_eq!(hako.inspect("c")["State"]["ExitCode"], 4);
+        hako.detached(&["--name", "box", "--stop-signal", "USR1"], &["sh", "-c", script]);
+        hako.call(&["stop", "box"]).prints("box");
+        hako.call(&["logs", "box"]).prints("got usr1");
+        assert_eq!(hako.inspect("box")["State"]["ExitCode"], 4);
     }),
     Case::new(
         "run-stop-timeout",
@@ -491,9 +491,9 @@ pub(crate) const CASES: &[Case] = &[
         || {
             let hako = Hako::with_busybox();
             let script = "trap '' TERM; while :; do sleep 0.05; done";
-            hako.detached(&["--name", "c", "--stop-timeout", "1"], &["sh", "-c", script]);
-            hako.call(&["stop", "c"]).ok();
-            assert_eq!(hako.inspect("c")["State"]["ExitCode"], 137);
+            hako.detached(&["--name", "box", "--stop-timeout", "1"], &["sh", "-c", script]);
+            hako.call(&["stop", "box"]).ok();
+            assert_eq!(hako.inspect("box")["State"]["ExitCode"], 137);
         },
     ),
     Case::new("run-labels", RUN, "-l and --label are in inspect, and ps filters by them", || {
@@ -506,8 +506,8 @@ pub(crate) const CASES: &[Case] = &[
     }),
     Case::new("run-annotation", RUN, "--annotation is in inspect", || {
         let hako = Hako::with_busybox();
-        hako.detached(&["--annotation", "org.example=x", "--name", "c"], &["sleep", "1000"]);
-        assert_eq!(hako.inspect("c")["HostConfig"]["Annotations"]["org.example"], "x");
+        hako.detached(&["--annotation", "org.example=x", "--name", "box"], &["sleep", "1000"]);
+        assert_eq!(hako.inspect("box")["HostConfig"]["Annotations"]["org.example"], "x");
     }),
     Case::new("run-cidfile", RUN, "--cidfile has the ID, and must not be there before", || {
         let hako = Hako::with_busybox();

@@ -91,16 +91,16 @@ pub(crate) const CASES: &[Case] = &[
         "a lost terminal does not kill a detached container",
         || {
             let hako = Hako::with_busybox();
-            let words = ["run", "-d", "--name", "c", "busybox:test", "sleep", "1000"];
+            let words = ["run", "-d", "--name", "box", "busybox:test", "sleep", "1000"];
             assert_eq!(Terminal::start(&hako.command(&words)).finish().0, 0);
             // The terminal is gone, with a hang-up for whoever had it.
-            assert_eq!(hako.inspect("c")["State"]["Running"], true);
+            assert_eq!(hako.inspect("box")["State"]["Running"], true);
         },
     ),
     Case::new("exec-tty", "docker exec(1)", "exec -it is a shell in the running container", || {
         let hako = Hako::with_busybox();
-        hako.detached(&["--name", "c", "-e", "IN=container"], &["sleep", "1000"]);
-        let mut terminal = Terminal::start(&hako.command(&["exec", "-it", "c", "sh"]));
+        hako.detached(&["--name", "box", "-e", "IN=container"], &["sleep", "1000"]);
+        let mut terminal = Terminal::start(&hako.command(&["exec", "-it", "box", "sh"]));
         terminal.expect("#");
         terminal.send("echo $IN:$(tty); exit 6\n");
         terminal.expect("container:/dev/pts/");
@@ -115,9 +115,9 @@ pub(crate) const CASES: &[Case] = &[
             let script =
                 "trap 'echo got term; exit 7' TERM; echo ready; while :; do sleep 0.05; done";
             let child =
-                hako.spawn(&["run", "--rm", "--name", "c", "busybox:test", "sh", "-c", script]);
+                hako.spawn(&["run", "--rm", "--name", "box", "busybox:test", "sh", "-c", script]);
             command::wait_until("it is ready", || {
-                hako.call(&["logs", "c"]).stdout.contains("ready")
+                hako.call(&["logs", "box"]).stdout.contains("ready")
             });
             send_signal(child.id(), rustix::process::Signal::TERM);
             command::finish(child, "hako run".to_owned()).exits(7).says("got term");
