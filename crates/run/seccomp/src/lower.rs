@@ -131,9 +131,7 @@ impl Lowering<'_> {
             }
             // The arguments of a call made through another are behind a pointer, where no filter
             // can look: a rule that forbids covers them all, one that allows covers none.
-            let covers = || {
-                rule.conditions.is_empty() || stricter(profile.default, rule.action) == rule.action
-            };
+            let covers = || rule.conditions.is_empty() || is_stricter(rule.action, profile.default);
             if let Some((by, _)) = rule.call.through()
                 && let Some(number) = by.number(arch)
                 && covers()
@@ -144,7 +142,8 @@ impl Lowering<'_> {
         entries.sort_unstable_by_key(|e| (u64::from(e.number) << 32) | u64::from(e.rule));
 
         // What numbers get that no rule names; it changes at `edges` only.
-        let named = profile.named.iter().filter_map(|c| c.number(arch));
+        let known = |c: &Call| [c.number(arch), c.through().and_then(|(by, _)| by.number(arch))];
+        let named = profile.named.iter().flat_map(known).flatten();
         let private = |n: u32| arch == Arch::Arm && ARM_PRIVATE.contains(&n);
         let last = named.filter(|&n| !private(n)).max();
         let background = |n: u32| match last {
@@ -258,9 +257,9 @@ fn test(arch: Arch, call: Call, c: Condition) -> Folded {
     Folded::Test(Test { compare, negate, high: (!narrow).then_some(high), low, mask, value })
 }
 
-/// Which of two results the kernel would prefer, were they of two filters.
-fn stricter(a: u32, b: u32) -> u32 {
-    // The kernel compares them as signed numbers: KILL_PROCESS is the least.
+/// Whether the kernel would prefer the first of two results, were they of two filters.
+fn is_stricter(a: u32, b: u32) -> bool {
+    // It compares them as signed numbers: KILL_PROCESS is the least.
     let class = |v: u32| (v & 0xffff_0000) as i32;
-    if class(a) < class(b) { a } else { b }
+    class(a) < class(b)
 }

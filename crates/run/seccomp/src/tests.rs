@@ -126,6 +126,21 @@ const SOCKETCALL: &[&str] = &[
     "sendmmsg",
 ];
 
+const IPC: &[(u32, &str)] = &[
+    (1, "semop"),
+    (2, "semget"),
+    (3, "semctl"),
+    (4, "semtimedop"),
+    (11, "msgsnd"),
+    (12, "msgrcv"),
+    (13, "msgget"),
+    (14, "msgctl"),
+    (21, "shmat"),
+    (22, "shmdt"),
+    (23, "shmget"),
+    (24, "shmctl"),
+];
+
 /// What the profile says of a call, read rule by rule.
 fn evaluate(native: Arch, profile: &Seccomp, data: &Data) -> u32 {
     let default = action_value(&profile.default_action, profile.default_errno_ret);
@@ -164,21 +179,7 @@ fn evaluate(native: Arch, profile: &Seccomp, data: &Data) -> u32 {
     }
     let through = here.iter().find_map(|c| match c.name() {
         "socketcall" => SOCKETCALL.get((data.args[0] as u32).wrapping_sub(1) as usize).copied(),
-        "ipc" => Some(match data.args[0] as u32 {
-            1 => "semop",
-            2 => "semget",
-            3 => "semctl",
-            4 => "semtimedop",
-            11 => "msgsnd",
-            12 => "msgrcv",
-            13 => "msgget",
-            14 => "msgctl",
-            21 => "shmat",
-            22 => "shmdt",
-            23 => "shmget",
-            24 => "shmctl",
-            _ => return None,
-        }),
+        "ipc" => IPC.iter().find(|i| i.0 == data.args[0] as u32).map(|i| i.1),
         _ => None,
     });
     for (action, rule) in &rules {
@@ -208,7 +209,18 @@ fn evaluate(native: Arch, profile: &Seccomp, data: &Data) -> u32 {
         .syscalls
         .iter()
         .flat_map(|r| &r.names)
-        .filter_map(|n| Call::find(n)?.number(arch))
+        .flat_map(|n| {
+            // Who names a call knows what it is made through.
+            let through = if SOCKETCALL.contains(&n.as_str()) {
+                "socketcall"
+            } else if IPC.iter().any(|i| i.1 == n) {
+                "ipc"
+            } else {
+                ""
+            };
+            [n, through].map(|n| Call::find(n)?.number(arch))
+        })
+        .flatten()
         .filter(|&n| !private(n))
         .max();
     match newest {
@@ -320,7 +332,7 @@ fn args_near(profile: &Seccomp, picks: &[(u16, u8); 6], noise: [u64; 6]) -> [u64
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
 
     #[test]
     fn program_does_what_the_profile_says(
