@@ -19,7 +19,7 @@ use hako_sys::{
     namespace::{self, Kind},
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, overlay::OPTIONS};
 
 /// The call that fails where overlayfs takes no layers one by one.
 const LOWER: &str = "fsconfig lowerdir+";
@@ -64,6 +64,9 @@ impl Stack<'_> {
             // once, at the end.
             mount::fsconfig_flag(fs, c"volatile")
                 .map_err(|e| context.error("fsconfig volatile", e, Some(fs)))?;
+        }
+        for (key, value) in OPTIONS {
+            context.set(fs, &c_string(key.as_bytes()), &c_string(value.as_bytes()))?;
         }
         if self.userxattr {
             mount::fsconfig_flag(fs, c"userxattr")

@@ -69,7 +69,9 @@ pub struct Layer<'a> {
 /// How an active snapshot is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ActiveOptions {
-    /// It is thrown away after its first use: the kernel need not write it to disk in order.
+    /// It is thrown away after its first use, and never written to disk in order. Without this,
+    /// unmounting flushes the whole file system: milliseconds at best, and as long as others have
+    /// much to write. With it, what is there after a crash of the machine is worth nothing.
     pub volatile: bool,
 }
 

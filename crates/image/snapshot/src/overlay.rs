@@ -36,6 +36,13 @@ use crate::{
 };
 
 const VOLATILE: &str = "volatile";
+
+/// What must not depend on how the host's kernel was configured. An upper directory is to be a
+/// plain set of changes: without an index, which refuses to be looked at through a second mount,
+/// without files that have only metadata, and without redirections to other directories, which are
+/// not followed either.
+pub(crate) const OPTIONS: &[(&str, &str)] =
+    &[("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow")];
 const LOCK_SUFFIX: &str = ".lock";
 
 /// `layer.json`.
@@ -304,6 +311,7 @@ impl Snapshotter for Overlay {
             self.lower(&chain)?.iter().map(|d| format!("lowerdir+={}", d.display())).collect();
         options.push(format!("upperdir={}", dir.join("fs").display()));
         options.push(format!("workdir={}", dir.join("work").display()));
+        options.extend(OPTIONS.iter().map(|(key, value)| format!("{key}={value}")));
         if self.userxattr {
             options.push("userxattr".to_owned());
         }

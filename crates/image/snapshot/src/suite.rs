@@ -40,6 +40,11 @@ macro_rules! testsuite {
                 collection_takes_what_nothing_needs
                 images_without_layers_are_empty
                 a_hundred_layers_join
+                roots_and_implied_directories_look_like_those_below
+                whiteouts_of_nothing_do_not_show
+                bases_are_complete
+                what_a_container_made_is_removed
+                prepared_snapshots_stay_as_they_are
             );
         }
     };
@@ -253,4 +258,90 @@ pub fn a_hundred_layers_join(store: &impl Snapshotter) {
     let stack: Vec<&str> = names.iter().map(String::as_str).collect();
     let root = check(store, &stack, &[("d/f0", "d/f0"), ("d/f119", "d/f119")]);
     assert_eq!(root.open_dir(Path::new("d")).unwrap().entries().unwrap().len(), 120);
+}
+
+fn mode(root: &Root, path: &str) -> u32 {
+    root.metadata(Path::new(path)).unwrap().mode
+}
+
+#[doc(hidden)]
+pub fn roots_and_implied_directories_look_like_those_below(store: &impl Snapshotter) {
+    let chain = ensure(store, &["./ d/ d/e/ d/e/f", "g", "d/e/h"]);
+    store.prepare("k", &chain, ActiveOptions::default()).unwrap();
+    for root in [store.view_chain(&chain).unwrap(), store.view("k").unwrap()] {
+        assert_eq!(mode(&root, ""), 0o700);
+        assert_eq!(mode(&root, "d/e"), 0o700);
+        let mtime = |path: &str| root.metadata(Path::new(path)).unwrap().mtime.seconds;
+        assert_eq!((mtime(""), mtime("d/e")), (0, 0));
+    }
+    store.remove("k").unwrap();
+    let plain = ensure(store, &["a", "b"]);
+    assert_eq!(mode(&store.view_chain(&plain).unwrap(), ""), 0o755);
+}
+
+#[doc(hidden)]
+pub fn whiteouts_of_nothing_do_not_show(store: &impl Snapshotter) {
+    for stack in [
+        &["d/ d/a", "e/ e/.wh.nothing d/.wh.nothing e/b"][..],
+        &["d/ d/a", "e/ e/.wh..wh..opq e/.wh.nothing e/b"],
+        &["d/ d/a e/ e/.wh.nothing e/b"],
+    ] {
+        let root = check(store, stack, &[("d/a", "d/a"), ("e/b", "e/b")]);
+        let names = root.open_dir(Path::new("e")).unwrap().entries().unwrap();
+        assert_eq!(names.len(), 1, "{stack:?}: {names:?}");
+    }
+}
+
+#[doc(hidden)]
+pub fn bases_are_complete(store: &impl Snapshotter) {
+    check(store, &["x/y z=>x/y"], &[("x/y", "x/y"), ("z", "x/y")]);
+    // What a base links to can be nowhere else.
+    let missing = store.ensure_layers(&layers(&["a b=>nothing"])).unwrap_err();
+    assert!(matches!(missing, Error::Layer { .. }), "{missing}");
+    let missing = store.ensure_layers(&layers(&["a", "b=>nothing"])).unwrap_err();
+    assert!(matches!(missing, Error::Layer { .. }), "{missing}");
+}
+
+#[doc(hidden)]
+pub fn what_a_container_made_is_removed(store: &impl Snapshotter) {
+    use std::os::fd::AsFd as _;
+
+    use hako_sys::fs::{InodeFlags, set_inode_flags};
+
+    let chain = ensure(store, &["a"]);
+    store.prepare("k", &chain, ActiveOptions::default()).unwrap();
+    let mount = &store.mounts("k").unwrap()[0];
+    let upper = mount.options.iter().find_map(|o| o.strip_prefix("upperdir=")).unwrap();
+    let root = Root::open(Path::new(upper)).unwrap();
+    // Deeper than any path can say, closed to everybody, and not to be changed.
+    let mut dir = root.mkdir_all(Path::new("deep"), 0o755).unwrap();
+    for _ in 0..600 {
+        dir.mkdir(c"a-directory-with-a-name", 0o000).unwrap();
+        dir = dir.open_dir(c"a-directory-with-a-name").unwrap();
+    }
+    std::fs::write(Path::new(upper).join("fixed"), "").unwrap();
+    let fixed = std::fs::File::open(Path::new(upper).join("fixed")).unwrap();
+    if let Err(e) = set_inode_flags(fixed.as_fd(), InodeFlags::IMMUTABLE) {
+        eprintln!("SKIP immutable files: {e}");
+    }
+    assert!(store.usage_bytes("k").unwrap() > 0);
+    store.remove("k").unwrap();
+    assert!(!Path::new(upper).exists());
+    store.sweep().unwrap();
+}
+
+#[doc(hidden)]
+pub fn prepared_snapshots_stay_as_they_are(store: &impl Snapshotter) {
+    let chain = ensure(store, &["a", "b"]);
+    // One that exists is not touched by making it again.
+    store.prepare("k", &chain, ActiveOptions { volatile: true }).unwrap();
+    let before = store.mounts("k").unwrap();
+    let again = store.prepare("k", &Chain::default(), ActiveOptions::default());
+    assert!(matches!(again, Err(Error::KeyExists(_))));
+    store.sweep().unwrap();
+    let after = store.mounts("k").unwrap();
+    assert_eq!(before[0].options, after[0].options);
+    assert!(after[0].options.iter().any(|option| option == "volatile"));
+    assert!(store.has(&chain));
+    store.remove("k").unwrap();
 }

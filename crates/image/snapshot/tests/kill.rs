@@ -16,7 +16,7 @@ use hako_snapshot::{ActiveOptions, Chain, Layer, Overlay, Snapshotter as _};
 use hako_tar::{Header, Kind, Writer};
 
 const CHILD: &str = "HAKO_SNAPSHOT_CHILD";
-const FILES: usize = 150;
+const FILES: usize = 40;
 const LAYERS: usize = 4;
 
 /// A layer of many files; each but the first links to a file of the one below.
@@ -129,7 +129,7 @@ fn a_kill_leaves_only_what_a_sweep_removes() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let whole = start.elapsed();
     check(dir.path());
-    let rounds: u32 = std::env::var("HAKO_KILL_ROUNDS").map_or(40, |n| n.parse().unwrap());
+    let rounds: u32 = std::env::var("HAKO_KILL_ROUNDS").map_or(25, |n| n.parse().unwrap());
     for round in 0..rounds {
         let mut child = spawn(dir.path());
         std::thread::sleep(whole * round / rounds + Duration::from_micros(u64::from(round) * 37));
