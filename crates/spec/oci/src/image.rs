@@ -30,7 +30,7 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// Manifests, or further indexes. Docker 25 writes `null` for none.
-    #[serde(default, deserialize_with = "null_default")]
+    #[serde(deserialize_with = "null_default")]
     pub manifests: Vec<Descriptor>,
     /// What the index is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -255,8 +255,8 @@ impl Index {
     /// Reads an index or manifest list.
     pub fn parse(bytes: &[u8]) -> Result<Index, Error> {
         let document = "image index";
+        check_version(document, json::<Versioned>(document, bytes)?.schema_version)?;
         let index: Index = json(document, bytes)?;
-        check_version(document, index.schema_version)?;
         check_type(document, index.media_type.as_deref(), media_type::is_index)?;
         check_only(document, &index.extra, &["layers", "config", "fsLayers"])?;
         Ok(index)
