@@ -19,7 +19,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -79,11 +79,15 @@ pub enum MonitorError {
 }
 
 /// Runs the monitor of the run directory `dir`, until there is nothing left for it to do. `first`
-/// is its first client, which has sent its requests already.
+/// is its first client, which has sent its requests already; it may be one of the standard
+/// descriptors, which all become /dev/null.
 ///
 /// An error was told to the first client, too.
 pub fn run(dir: &Path, first: OwnedFd) -> Result<(), MonitorError> {
-    let mut clients = Clients::new(Some(first));
+    let moved = process::dup_above(first.as_fd(), 3)
+        .map_err(|source| MonitorError::Call { call: "fcntl(F_DUPFD)", source })?;
+    drop(first);
+    let mut clients = Clients::new(Some(moved));
     let outcome = Monitor::open(dir).and_then(|(monitor, lock)| monitor.run(lock, &mut clients));
     match outcome {
         Ok(Some(on_exit)) => Err(become_program(&on_exit)),
@@ -308,12 +312,14 @@ fn listen(dir: &Path) -> Result<OwnedFd, MonitorError> {
 /// Lets go of the caller's terminal and files.
 fn detach_stdio() -> Result<(), MonitorError> {
     let path = Path::new("/dev/null");
-    let null = File::options().read(true).write(true).open(path).map_err(file("open", path))?;
+    let call = |call| move |source| MonitorError::Call { call, source };
+    let null = {
+        // It may get one of the three numbers itself, which is then free again.
+        let null = File::options().read(true).write(true).open(path).map_err(file("open", path))?;
+        process::dup_above(null.as_fd(), 3).map_err(call("fcntl(F_DUPFD)"))?
+    };
     for fd in 0..3 {
-        if null.as_raw_fd() != fd {
-            process::dup_to(null.as_fd(), fd)
-                .map_err(|source| MonitorError::Call { call: "dup2", source })?;
-        }
+        process::dup_to(null.as_fd(), fd).map_err(call("dup2"))?;
     }
     Ok(())
 }
