@@ -144,7 +144,7 @@ impl Monitor {
         };
         let taken = std::mem::take(clients);
         let mut pump = Pump::new(taken, log, &self.listener, &self.signals);
-        let running = match self.start(&mut pump) {
+        let mut running = match self.start(&mut pump) {
             Ok(running) => running,
             Err(e) => {
                 *clients = std::mem::take(&mut pump.clients);
@@ -160,15 +160,12 @@ impl Monitor {
         };
         pump.clients.announce(&Event::Started { pid: running.pid() }, std::time::Instant::now());
 
-        let status = match pump.run(running.pidfd()) {
-            Ok(status) => status,
+        if let Err(e) = pump.run(running.pidfd()) {
             // A monitor that cannot watch its container must not leave it alone.
-            Err(e) => {
-                record.error = call(e).to_string();
-                running.kill(SIGKILL)?;
-                running.wait()?
-            }
-        };
+            record.error = call(e).to_string();
+            running.kill(SIGKILL)?;
+        }
+        let status = running.wait()?;
         record.finished_at = Timestamp::now().to_string();
         record.exit = Exit {
             code: status.code(),

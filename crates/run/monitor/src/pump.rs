@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use hako_sys::poll::{PollFd, poll, try_read};
-use hako_sys::process::{self, ExitStatus};
+use hako_sys::process;
 use hako_sys::signal::{SIGCHLD, SIGHUP, SignalFd};
 use hako_sys::tty::{self, WindowSize};
 use hako_sys::{Errno, Result};
@@ -112,18 +112,16 @@ impl<'a> Pump<'a> {
         size
     }
 
-    /// Until the process of `pidfd` has ended, and was reaped.
-    pub(crate) fn run(&mut self, pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
+    /// Until the process of `pidfd` has ended. It is not reaped yet.
+    pub(crate) fn run(&mut self, pidfd: BorrowedFd<'_>) -> Result<()> {
         loop {
             let ready = self.wait(Some(pidfd))?;
             if ready.signals {
                 self.take_signals(pidfd)?;
             }
-            // Before output is looked at: what the process wrote before its end is found then.
-            let status = if ready.ended { process::try_wait(pidfd)? } else { None };
             self.serve(&ready, Some(pidfd))?;
-            if let Some(status) = status {
-                return Ok(status);
+            if ready.ended {
+                return Ok(());
             }
         }
     }

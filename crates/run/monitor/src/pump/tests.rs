@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use hako_sys::poll::set_nonblocking;
+use hako_sys::process::ExitStatus;
 use hako_sys::unix;
 
 use super::*;
@@ -95,7 +96,8 @@ impl Case {
             if let (Some(size), Some(console)) = (pump.listen(), &pump.io.console) {
                 tty::set_window_size(console.as_fd(), size).unwrap();
             }
-            let status = pump.run(self.pidfd.as_fd()).unwrap();
+            pump.run(self.pidfd.as_fd()).unwrap();
+            let status = process::wait(self.pidfd.as_fd()).unwrap();
             pump.drain().unwrap();
             pump.end_output();
             let exit = Exit { code: status.code(), signal: None, oom_killed: false };
