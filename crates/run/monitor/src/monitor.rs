@@ -88,7 +88,10 @@ pub fn run(dir: &Path, first: OwnedFd) -> Result<(), MonitorError> {
         .map_err(|source| MonitorError::Call { call: "fcntl(F_DUPFD)", source })?;
     drop(first);
     let mut clients = Clients::new(Some(moved));
-    let outcome = Monitor::open(dir).and_then(|(monitor, lock)| monitor.run(lock, &mut clients));
+    // Before anything is opened: it would get one of their numbers.
+    let outcome = detach_stdio()
+        .and_then(|()| Monitor::open(dir))
+        .and_then(|(monitor, lock)| monitor.run(lock, &mut clients));
     match outcome {
         Ok(Some(on_exit)) => Err(become_program(&on_exit)),
         Ok(None) => Ok(()),
@@ -124,7 +127,6 @@ impl Monitor {
         let signals = [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM];
         let mask_before = signal::block(&signals).map_err(call("sigprocmask"))?;
         let signals = SignalFd::new(&signals).map_err(call("signalfd"))?;
-        detach_stdio()?;
         let config: Config = read_document(&dir.join(crate::config::CONFIG_NAME))?;
         let spec: Spec = read_document(&dir.join("config.json"))?;
         let listener = listen(dir)?;
@@ -231,6 +233,7 @@ impl Monitor {
         let durable = !pump.clients.have_owner();
         let written = write_record(&self.config.exit_file, &record, durable);
         let deleted = running.delete();
+        let reaped = reap_all();
 
         let on_exit = OnExit { argv: self.config.on_exit.clone(), mask: self.mask_before };
         let lock = (pump.clients.have_owner() || !on_exit.argv.is_empty()).then_some(lock);
@@ -239,9 +242,17 @@ impl Monitor {
         drop(lock);
         written?;
         deleted?;
+        reaped?;
         said.map_err(|source| MonitorError::Call { call: "poll", source })?;
         Ok((!cleaned && !on_exit.argv.is_empty()).then_some(on_exit))
     }
+}
+
+/// Reaps whom the container left behind.
+fn reap_all() -> Result<(), MonitorError> {
+    let call = |source| MonitorError::Call { call: "waitid", source };
+    while process::reap_other(0).map_err(call)?.is_some() {}
+    Ok(())
 }
 
 /// What follows the container.
@@ -311,7 +322,7 @@ fn detach_stdio() -> Result<(), MonitorError> {
     let path = Path::new("/dev/null");
     let call = |call| move |source| MonitorError::Call { call, source };
     let null = {
-        // It may get one of the three numbers itself, which is then free again.
+        // Where it gets one of the three numbers itself, that is free again after this.
         let null = File::options().read(true).write(true).open(path).map_err(file("open", path))?;
         process::dup_above(null.as_fd(), 3).map_err(call("fcntl(F_DUPFD)"))?
     };
