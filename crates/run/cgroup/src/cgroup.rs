@@ -349,12 +349,29 @@ impl Cgroup {
         self.unified().map(open).transpose()
     }
 
+    /// Files of v1's hierarchies, opened; a process with one thread that writes `0` to each is in
+    /// the cgroup afterwards. What cannot be made with a cgroup of v1 can so at least be put into it
+    /// before it runs anything.
+    ///
+    /// These are the `tasks` files. Moving a whole process, or another one, makes the kernel wait
+    /// until no processor is within fork, exec or exit: 10 to 20 ms on an idle machine. Moving the
+    /// very thread that writes needs none of that (since Linux 5.5).
+    pub fn open_v1(&self) -> Result<Vec<fs::File>> {
+        let v1 = self.directories.iter().filter(|d| !d.unified);
+        v1.map(|d| {
+            let path = d.path.join("tasks");
+            sys::open(&path).map_err(|source| Error::Read { path, source })
+        })
+        .collect()
+    }
+
     /// Moves a process into the cgroup in every hierarchy.
     pub fn attach(&self, pid: i32) -> Result<()> {
         self.directories.iter().try_for_each(|d| attach(&d.path, pid))
     }
 
-    /// Moves a process that was born in the cgroup of v2 into those of v1.
+    /// Moves a process that was born in the cgroup of v2 into those of v1. [`Cgroup::open_v1`] is
+    /// much faster.
     pub fn attach_v1(&self, pid: i32) -> Result<()> {
         self.directories.iter().filter(|d| !d.unified).try_for_each(|d| attach(&d.path, pid))
     }

@@ -158,7 +158,7 @@ fn open_descriptors(
 pub(crate) fn open_v1(cgroup: &hako_cgroup::Cgroup) -> Result<Vec<std::fs::File>> {
     let v1 = cgroup.directories().iter().filter(|d| !d.unified);
     v1.map(|d| {
-        let path = d.path.join("cgroup.procs");
+        let path = d.path.join("tasks");
         std::fs::OpenOptions::new()
             .write(true)
             .open(&path)
