@@ -234,3 +234,39 @@ fn removal_of_what_forbids_it() {
     root.remove_all(p("x")).unwrap();
     assert!(!inside.join("x").exists());
 }
+
+/// GHSA-vp62-88p7-qqf5 and kin: a directory on the way is exchanged for a link to the host while
+/// something is made through it.
+#[test]
+fn ghsa_vp62_paths_exchanged_meanwhile() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let (base, root) = tree();
+    let inside = base.path().join("inside");
+    let outside = base.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::create_dir(inside.join("a")).unwrap();
+    symlink(&outside, inside.join("b")).unwrap();
+    let done = AtomicBool::new(false);
+    let rounds: u32 = std::env::var("HAKO_RACE_ROUNDS").map_or(2000, |n| n.parse().unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let dir = root.as_dir();
+            while !done.load(Ordering::Relaxed) {
+                dir.rename(c"a", dir, c"b", hako_root::RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        for round in 0..rounds {
+            // Any of them may fail; none may be outside.
+            let _made = root.mkdir_all(p(&format!("a/made-{round}")), 0o755);
+            let flags = OpenFlags::WRONLY | OpenFlags::CREAT;
+            let _opened = root.open_file(p(&format!("a/file-{round}")), flags);
+            let _removed = root.remove_all(p(&format!("a/made-{}", round / 2)));
+            if let Ok((dir, name)) = root.parent(p("a/link")) {
+                let _linked = dir.symlink(c"x", &name);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+}

@@ -104,7 +104,11 @@ impl Stack<'_> {
             // Not by descriptor: overlayfs wants to see that one is not inside the other.
             let escape =
                 |dir: &Path| dir.display().to_string().replace('\\', r"\\").replace(',', r"\,");
-            options.push_str(&format!(",upperdir={},workdir={}", escape(upper), escape(work)));
+            let (upper, work) = (escape(upper), escape(work));
+            options.push_str(&format!(",upperdir={upper},workdir={work},volatile"));
+        }
+        for (key, value) in OPTIONS {
+            options.push_str(&format!(",{key}={value}"));
         }
         if self.userxattr {
             options.push_str(",userxattr");
@@ -142,4 +146,52 @@ impl Context {
 /// Paths of the store hold no NUL: they came from the kernel or from hexadecimal digits.
 fn c_string(bytes: &[u8]) -> CString {
     CString::new(bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every kernel takes the second way; new ones take the first.
+    #[test]
+    fn both_ways_mount_the_same() {
+        if hako_sys::cred::effective_uid() != 0 {
+            eprintln!("SKIP both_ways_mount_the_same: needs root");
+            return;
+        }
+        let base = tempfile::tempdir().unwrap();
+        let dir = |name: &str| {
+            let path = base.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let lower = [dir("top, of: two"), dir("bottom")];
+        std::fs::write(lower[0].join("a"), "top").unwrap();
+        std::fs::write(lower[1].join("a"), "bottom").unwrap();
+        let (upper, work) = (dir("upper, too"), dir("work"));
+        for writable in [None, Some((upper.as_path(), work.as_path()))] {
+            let stack = Stack { lower: &lower, writable, userxattr: false };
+            let ways = [Stack::mount_by_parameters, Stack::mount_by_page];
+            for (n, way) in ways.into_iter().enumerate() {
+                let fd = match way(&stack) {
+                    Err(e) if n == 0 => {
+                        eprintln!("SKIP both_ways_mount_the_same: {e}");
+                        continue;
+                    }
+                    fd => fd.unwrap(),
+                };
+                let root = Root::from_fd(fd, "overlay");
+                assert_eq!(root.read(Path::new("a"), 10).unwrap(), b"top");
+                let made = root.as_dir().mkdir(&c_string(format!("d{n}").as_bytes()), 0o700);
+                assert_eq!(made.is_ok(), writable.is_some());
+                drop(root);
+                // A volatile overlay leaves a mark that refuses the next one.
+                std::fs::remove_dir_all(&work).unwrap();
+                std::fs::create_dir(&work).unwrap();
+            }
+        }
+        assert_eq!(std::fs::read_dir(&upper).unwrap().count(), 2);
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(base.path().to_str().unwrap()));
+    }
 }
