@@ -15,6 +15,7 @@ use crate::{
     process::{self, Ran, exists},
     table,
     tally::Tally,
+    vm,
     workspace::Workspace,
 };
 
@@ -28,6 +29,8 @@ enum Action {
     Tests(&'static [&'static str]),
     /// One integration test of `hako-tests`.
     Surface,
+    /// The suite in a virtual machine.
+    Machine,
     /// The README's first command.
     Demo,
     /// Every fuzz target for some seconds.
@@ -96,6 +99,11 @@ const STEPS: &[Step] = &[
     Step { name: "hostile", help: "hostile images and layers", action: Action::Surface },
     Step { name: "crash", help: "SIGKILL at any instant", action: Action::Surface },
     Step { name: "tour", help: "the README's tour, as printed", action: Action::Surface },
+    Step {
+        name: "vm",
+        help: "cgroup v2, AppArmor and the runtime's suite in a virtual machine (tests/vm)",
+        action: Action::Machine,
+    },
     Step {
         name: "fuzz",
         help: "every parser of foreign bytes, some seconds each",
@@ -245,6 +253,7 @@ fn perform(
                 .args(filters);
             return counted(workspace, &mut cargo, &log);
         }
+        Action::Machine => return vm::step(),
         Action::Demo => Tally::check(step.name, demo::run(workspace, &[])?),
         Action::Fuzz(seconds) => return fuzz::step(workspace, *seconds),
     };

@@ -21,7 +21,9 @@ use error::{At, Error, Result};
 use guest::{Job, Kind, quote};
 use machine::{Machine, Qemu};
 use packages::Packages;
-use report::Report;
+use report::{Case, Outcome, Report};
+
+use crate::tally::Tally;
 
 const USAGE: &str = "\
 Runs tests in a small virtual machine (QEMU, no KVM needed) with cgroup v2 and AppArmor.
@@ -37,7 +39,7 @@ Jobs, in the order given:
   --shell               no jobs: a shell in the guest, on this terminal
 
 What else is in the guest:
-  --runtime NAME|PATH   test a peer (runc, crun), or this file as hako-runc (default: built as it is shipped)
+  --runtime NAME|PATH   test a peer (runc, crun), or this file as hako-runc (default: a debug build)
   --bin PATH            add a program with its libraries to /usr/local/bin
   --file PATH           add a file or directory, at the same path
   --filter TEXT         run only tests whose name holds TEXT
@@ -64,6 +66,10 @@ const SUITE: &[&str] = &[
     "hako-cgroup",
     "hako-runtime",
 ];
+
+/// Tests that drive hako itself.
+const ENGINE_TESTS: &[&str] =
+    &["hako-tests:crash", "hako-tests:docker_cli", "hako-tests:hostile", "hako-tests:tour"];
 
 /// What the guest gets where this host has it: peers, and tools that busybox has not or has only in part.
 const TOOLS: &[&str] = &[
@@ -112,9 +118,8 @@ struct Options {
 
 /// Runs the task: whether everything that ran passed.
 pub(crate) fn run(arguments: &[String]) -> std::result::Result<bool, String> {
-    let Some(options) =
-        Options::parse(arguments.iter().cloned()).map_err(|error| error.to_string())?
-    else {
+    let options = Options::parse(arguments.iter().cloned()).map_err(|error| error.to_string())?;
+    let Some(options) = options else {
         print!("{USAGE}");
         return Ok(true);
     };
@@ -123,7 +128,45 @@ pub(crate) fn run(arguments: &[String]) -> std::result::Result<bool, String> {
             println!("vm result: SKIPPED. {error}");
             Ok(true)
         }
-        outcome => outcome.map_err(|error| error.to_string()),
+        outcome => outcome.map(|run| run.passed).map_err(|error| error.to_string()),
+    }
+}
+
+/// Runs the suite as a step of `cargo xtask test`: what it counted, and whether it passed.
+pub(crate) fn step() -> std::result::Result<(Tally, bool), String> {
+    let options = Options::parse(std::iter::empty()).map_err(|error| error.to_string())?;
+    let Some(options) = options else {
+        return Err("no options, and yet help was asked for".to_owned());
+    };
+    match boot_and_test(&options) {
+        Err(error @ Error::Unavailable { .. }) => Ok((Tally::skip("vm", &error.to_string()), true)),
+        outcome => outcome.map(|run| (run.tally(), run.passed)).map_err(|error| error.to_string()),
+    }
+}
+
+/// What a run came to.
+struct Run {
+    cases: Vec<Case>,
+    passed: bool,
+}
+
+impl Run {
+    fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for case in &self.cases {
+            match case.outcome {
+                Outcome::Passed => tally.passed += 1,
+                Outcome::Failed => {
+                    tally.failed += 1;
+                    tally.failures.push(case.name.clone());
+                }
+                Outcome::Skipped | Outcome::Ignored => {
+                    tally.skipped += 1;
+                    tally.reasons.push(format!("{}: {}", case.name, case.reason));
+                }
+            }
+        }
+        tally
     }
 }
 
@@ -196,8 +239,7 @@ fn number<T: std::str::FromStr>(option: &str, text: &str) -> Result<T> {
     text.parse().map_err(|_| Error::Usage(format!("{option} {text}: not a number")))
 }
 
-/// True where every job passed.
-fn boot_and_test(options: &Options) -> Result<bool> {
+fn boot_and_test(options: &Options) -> Result<Run> {
     let workspace = workspace()?;
     let cache = std::env::var_os("HAKO_VM_CACHE")
         .map_or_else(|| workspace.join("target/vm"), PathBuf::from);
@@ -260,7 +302,7 @@ fn boot_and_test(options: &Options) -> Result<bool> {
         systemd: options.systemd,
     };
     if options.shell {
-        return machine.shell().map(|()| true);
+        return machine.shell().map(|()| Run { cases: Vec::new(), passed: true });
     }
     let mut report = Report::new(&jobs, options.verbose);
     let ended = machine.run(&mut report);
@@ -268,16 +310,16 @@ fn boot_and_test(options: &Options) -> Result<bool> {
         eprintln!("error: {error}");
     }
     println!("{}", report.summary());
-    if let Ok(times) = ended {
+    if let Ok(times) = &ended {
         println!(
             "vm: boot {:.1} s, all {:.1} s; console in {}",
             times.boot.as_secs_f64(),
             times.whole.as_secs_f64(),
             machine.logs.join("console.log").display()
         );
-        return Ok(report.passed());
     }
-    Ok(false)
+    let passed = ended.is_ok() && report.passed();
+    Ok(Run { cases: report.cases, passed })
 }
 
 /// Turns what was asked for into jobs, and adds the programs they need.
@@ -289,10 +331,19 @@ fn add_tests(tree: &mut Tree, workspace: &Path, options: &Options) -> Result<Vec
             None
         }
         Some(path) => Some(path.into()),
-        None => Some(programs::runtime(workspace)?),
+        None => Some(programs::program(workspace, "hako-runc")?),
     };
     if let Some(runtime) = built {
         guest::add_program(tree, Path::new("/usr/local/bin/hako-runc"), &runtime)?;
+    }
+    let drives_engine = |wanted: &Wanted| matches!(wanted, Wanted::Test(name) if ENGINE_TESTS.contains(&name.as_str()));
+    if options.wanted.iter().any(drives_engine) {
+        exports.push_str("export HAKO_BIN=/usr/local/bin/hako\n");
+        guest::add_program(
+            tree,
+            Path::new("/usr/local/bin/hako"),
+            &programs::program(workspace, "hako")?,
+        )?;
     }
     for (name, value) in &options.environment {
         exports.push_str(&format!("export {name}={}\n", quote(value)));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::error::{At, Error, Result, output};
+use super::error::{At, Error, Result};
 
 /// A test executable that cargo built.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,27 +48,18 @@ pub(crate) fn tests(workspace: &Path, what: &str) -> Result<Built> {
     Ok(built)
 }
 
-/// Builds hako-runc as it is shipped: statically linked, profile `embedded`.
-pub(crate) fn runtime(workspace: &Path) -> Result<PathBuf> {
+/// Builds one of our programs as the host's tests have it too: nothing is compiled twice.
+pub(crate) fn program(workspace: &Path, name: &str) -> Result<PathBuf> {
     let mut cargo = cargo(workspace);
-    cargo.args(["build", "--message-format=json-render-diagnostics", "--package", "hako-runc"]);
-    // musl where it is installed, glibc linked statically where not: as bin/hako/build.rs does.
-    let musl = output(Command::new("rustup").args(["target", "list", "--installed"]))
-        .is_ok_and(|list| String::from_utf8_lossy(&list).contains("x86_64-unknown-linux-musl"));
-    if musl {
-        cargo.args(["--target", "x86_64-unknown-linux-musl"]);
-    } else {
-        cargo.args(["--target", "x86_64-unknown-linux-gnu"]);
-        cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    }
-    cargo.args(["--profile", "embedded"]);
+    cargo.args(["build", "--message-format=json-render-diagnostics", "--package", name]);
     let built = read(&run(&mut cargo)?)?;
-    let program = built.programs.into_iter().find(|path| path.ends_with("hako-runc"));
-    program.ok_or_else(|| Error::Usage("cargo built no hako-runc".to_owned()))
+    let program = built.programs.into_iter().find(|path| path.ends_with(name));
+    program.ok_or_else(|| Error::Usage(format!("cargo built no {name}")))
 }
 
 fn cargo(workspace: &Path) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let ours = std::env::var_os("HAKO_CARGO").or_else(|| std::env::var_os("CARGO"));
+    let mut cargo = Command::new(ours.unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace).stderr(Stdio::inherit());
     cargo
 }
