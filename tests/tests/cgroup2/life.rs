@@ -5,7 +5,9 @@ use std::{fs, path::Path, process::Command};
 use hako_tests::{Case, command, runtime::Container, skip};
 use serde_json::json;
 
-use crate::support::{ROOT, cgroup, container, counter, needs, processes, read, start, wait_for};
+use crate::support::{
+    ROOT, cgroup, container, counter, needs, processes, read, start, verb, wait_for,
+};
 
 const PATH: &str = "config-linux.md#cgroups-path";
 
@@ -83,6 +85,25 @@ pub(crate) const CASES: &[Case] = &[
         container.exec(&["--detach"], &["sleep", "1001"]).ok();
         assert_eq!(processes(&cgroup(&container)).len(), 2);
     }),
+    Case::new(
+        "joined-cgroup-namespace",
+        "config-linux.md#namespaces",
+        "a container joins another one's cgroup namespace, and is in its own cgroup nevertheless",
+        || {
+            needs(&[]);
+            let first = container("sleep 1000", json!({}));
+            start(&first);
+            let mut second = container("cat /proc/self/cgroup", json!({}));
+            for kind in ["cgroup", "pid"] {
+                second.bundle.without_namespace(kind);
+                let path = format!("/proc/{}/ns/{kind}", first.pid());
+                let namespaces = &mut second.bundle.spec["linux"]["namespaces"];
+                hako_tests::bundle::push(namespaces, json!({"type": kind, "path": path}));
+            }
+            // Seen from the first one's cgroup.
+            second.run().prints(&format!("0::/../{}", second.id()));
+        },
+    ),
     Case::new("pause-freezes", "runc pause", "a paused container does not run; resume lets it go on", || {
         needs(&[]);
         let container = container("while :; do :; done", json!({}));
@@ -141,7 +162,7 @@ pub(crate) const CASES: &[Case] = &[
         let container = container("sleep 1000", json!({"memory": {"limit": 67_108_864}}));
         start(&container);
         let words = ["update", "--memory", "33554432", "--pids-limit", "9", "--cpu-quota", "20000", container.id()];
-        container.call(&words).ok();
+        verb(&container, &words).ok();
         for (file, content) in [("memory.max", "33554432"), ("pids.max", "9"), ("cpu.max", "20000 100000")] {
             assert_eq!(read(&cgroup(&container), file), content, "{file}");
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use hako_tests::Case;
 use serde_json::{Value, json};
 
-use crate::support::{cgroup, container, counter, needs, read, start, wait_for};
+use crate::support::{cgroup, container, counter, needs, read, start, verb, wait_for};
 
 const MIB: u64 = 1 << 20;
 
@@ -95,7 +95,7 @@ pub(crate) const CASES: &[Case] = &[
         let container = container(script, json!({"memory": {"limit": 64 * MIB}, "pids": {"limit": 33}}));
         start(&container);
         wait_for(&container, "ready");
-        let output = container.call(&["events", "--stats", container.id()]);
+        let output = verb(&container, &["events", "--stats", container.id()]);
         let event: Value = serde_json::from_str(output.ok()).unwrap_or_else(|error| panic!("{error}\n{output}"));
         let number = |pointer: &str| event.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
         assert!(number("/data/memory/usage/usage") >= 8 * MIB, "{output}");

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use hako_tests::{bundle::Bundle, command, runtime::Container, skip};
@@ -76,6 +77,31 @@ pub(crate) fn counter(text: &str, key: &str) -> u64 {
 pub(crate) fn start(container: &Container) {
     container.create().ok();
     container.start().ok();
+}
+
+/// Calls a verb that not every runtime has; skips the test where it is unknown.
+#[track_caller]
+pub(crate) fn verb(container: &Container, words: &[&str]) -> command::Output {
+    let output = container.call(words);
+    if output.code != 0 && output.stderr.contains("no such command") {
+        skip!("no such command: {}", words[0]);
+    }
+    output
+}
+
+/// Whether cgroups here can have a file: a kernel may be older than the file.
+pub(crate) fn has_file(file: &str) -> bool {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let root = Path::new(ROOT);
+    let controller = file.split('.').next().unwrap_or(file);
+    fs::write(root.join("cgroup.subtree_control"), format!("+{controller}"))
+        .unwrap_or_else(|error| panic!("+{controller}: {error}"));
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let probe = root.join(format!("hako-probe-{}-{number}", std::process::id()));
+    fs::create_dir(&probe).expect("a cgroup of our own can be made");
+    let found = probe.join(file).exists();
+    fs::remove_dir(&probe).expect("a cgroup of our own can be removed");
+    found
 }
 
 /// Waits until the container has said this.

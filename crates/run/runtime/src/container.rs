@@ -170,7 +170,8 @@ pub(crate) fn open_v1(cgroup: &hako_cgroup::Cgroup) -> Result<Vec<std::fs::File>
 fn spawn_init(plan: &Plan, fds: &Fds) -> Result<Spawned> {
     let mut birth = Birth { new: plan.namespaces.new & !Kind::Cgroup.flag(), ..Birth::default() };
     if plan.joins_by_stage() {
-        for (join, fd) in plan.namespaces.joined.iter().zip(&fds.joined) {
+        let joined = plan.namespaces.joined.iter().zip(&fds.joined);
+        for (join, fd) in joined.filter(|(join, _)| plan.joined_by_stage(join.kind)) {
             birth.enter.push((fd.as_fd(), join.kind.flag()));
         }
     }

@@ -85,6 +85,15 @@ impl Container {
             ..Fds::default()
         };
         self.open_cgroups(options, &mut fds)?;
+        if self.joins_cgroup_namespace() {
+            let path = format!("/proc/{}/ns/cgroup", self.file.pid);
+            fds.joined
+                .push(open_path(std::path::Path::new(&path), hako_sys::fs::OpenFlags::RDONLY)?);
+            if hako_sys::process::has_ended(pidfd.as_fd()).unwrap_or(true) {
+                // Then the number may have been somebody else's already.
+                return Err(self.wrong("exec", Status::Stopped));
+            }
+        }
         if !self.file.pivots {
             let root = format!("/proc/{}/root", self.file.pid);
             let flags = hako_sys::fs::OpenFlags::PATH | hako_sys::fs::OpenFlags::DIRECTORY;
@@ -152,6 +161,9 @@ impl Container {
         if user_namespace {
             b.push("linux.namespaces", Op::BecomeRoot { groups: !no_groups });
         }
+        if self.joins_cgroup_namespace() {
+            b.push("linux.namespaces", Op::Join { kind: Kind::Cgroup, slot: 0 });
+        }
         let keyring = std::ffi::CString::new(format!("_ses.{}", self.file.id))
             .map_err(|_| Error::InvalidId(self.file.id.clone()))?;
         b.push("process", Op::Keyring(keyring));
@@ -178,10 +190,17 @@ impl Container {
         process_steps(b, process, &around, seccomp, |_| Ok(()))
     }
 
-    /// How the namespaces are entered: all at once by the pidfd; one by one where a user namespace
-    /// takes the privileges that some of the others need.
+    /// The cgroup namespace comes last, and is joined by the new process itself: where cgroups are
+    /// delegated by namespace (`nsdelegate`), who is in one can be the parent of no process that is
+    /// born into a cgroup while it is outside of that cgroup itself.
+    fn joins_cgroup_namespace(&self) -> bool {
+        self.file.namespaces & Kind::Cgroup.flag() != 0
+    }
+
+    /// How the other namespaces are entered: all at once by the pidfd; one by one where a user
+    /// namespace takes the privileges that some of the others need.
     fn entrances<'a>(&self, pidfd: BorrowedFd<'a>) -> Vec<(BorrowedFd<'a>, u64)> {
-        let all = self.file.namespaces;
+        let all = self.file.namespaces & !Kind::Cgroup.flag();
         if all == 0 {
             return Vec::new();
         }

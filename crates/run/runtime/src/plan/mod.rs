@@ -162,6 +162,12 @@ impl Plan {
         deep || (!ns.joined.is_empty() && ns.is_new(Kind::User))
     }
 
+    /// Whether the process in between joins a namespace of this kind. It does not join that of
+    /// cgroups if it can: from there it may not make a process in a cgroup which it is not in.
+    pub(crate) fn joined_by_stage(&self, kind: Kind) -> bool {
+        kind != Kind::Cgroup || self.namespaces.is_new(Kind::User)
+    }
+
     /// What is not as the configuration wishes, and yet no error.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -195,6 +201,11 @@ impl Plan {
             }
         }
         b.push("linux.cgroupsPath", Op::EnterCgroup);
+        for (slot, join) in self.namespaces.joined.iter().enumerate() {
+            if self.joins_by_stage() && !self.joined_by_stage(join.kind) {
+                b.push(format!("{}.path", join.field), Op::Join { kind: join.kind, slot });
+            }
+        }
         if self.namespaces.is_new(Kind::Cgroup) {
             // Only now: the view begins at the cgroup that the process is in.
             b.push("linux.namespaces", Op::Unshare(Kind::Cgroup));
