@@ -14,6 +14,7 @@ pub mod fs;
 pub mod memfd;
 pub mod mount;
 pub mod namespace;
+pub mod net;
 pub mod poll;
 pub mod process;
 pub mod rlimit;

@@ -39,6 +39,7 @@ calls! {
     Gate = "wait for start",
     Hook = "hook",
     IdMap = "mount_setattr(IDMAP)",
+    IfFlags = "ioctl(SIOCSIFFLAGS)",
     IoPrio = "ioprio_set",
     KeepCaps = "prctl(PR_SET_KEEPCAPS)",
     Keyring = "keyctl(JOIN_SESSION_KEYRING)",

@@ -208,6 +208,8 @@ pub(crate) enum Op {
     Unshare(Kind),
     Keyring(CString),
     Hostname(CString),
+    /// The loopback interface of a new network namespace.
+    Loopback,
     Domainname(CString),
     /// Writes to a file of the host's procfs, below `/proc/self` or `/proc/sys`.
     ProcWrite {
@@ -339,6 +341,7 @@ impl fmt::Display for Op {
             Op::Unshare(kind) => write!(f, "new {} namespace", kind.info().word),
             Op::Keyring(name) => write!(f, "session keyring {}", text(name)),
             Op::Hostname(name) => write!(f, "host name {}", text(name)),
+            Op::Loopback => f.write_str("loopback interface"),
             Op::Domainname(name) => write!(f, "domain name {}", text(name)),
             Op::ProcWrite { path, value, .. } => {
                 write!(f, "/proc/{} = {}", text(path), text(value))

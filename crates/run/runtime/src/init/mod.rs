@@ -159,6 +159,7 @@ impl<'a> Init<'a> {
             Op::Unshare(kind) => namespace::unshare(kind.flag()).at(Call::Unshare),
             Op::Keyring(name) => identity::new_keyring(name),
             Op::Hostname(name) => process::set_hostname(name).at(Call::Sethostname),
+            Op::Loopback => hako_sys::net::loopback_up().at(Call::IfFlags),
             Op::Domainname(name) => process::set_domainname(name).at(Call::Setdomainname),
             Op::ProcWrite { path, value, clamp } => match self.proc_write(path, value.to_bytes()) {
                 Err(Failure { errno: Errno::EPERM | Errno::EACCES, .. }) if *clamp => Ok(()),

@@ -222,6 +222,10 @@ impl Plan {
         if !self.options.no_new_keyring {
             b.push("process", Op::Keyring(c_string("id", &format!("_ses.{}", self.options.id))?));
         }
+        if self.namespaces.is_new(Kind::Network) {
+            // As runc does: programs count on 127.0.0.1.
+            b.push("linux.namespaces", Op::Loopback);
+        }
         if let Some(name) = &spec.hostname {
             b.push("hostname", Op::Hostname(c_string("hostname", name)?));
         }
