@@ -8,7 +8,7 @@ use std::{
 use hako_monitor::{Client, Exit, Request, Streams, client::Received};
 use hako_sys::tty::WindowSize;
 
-use crate::{Attachment, Container, Engine, Error, Result};
+use crate::{Attachment, Container, Engine, Error, Result, start::reap};
 
 impl Engine {
     /// Attaches to a running container.
@@ -18,7 +18,7 @@ impl Engine {
         }
         let mut client = Client::connect(&self.places.run_dir(&container.id))?;
         client.send(&Request::Attach(streams))?;
-        Ok(Attachment { client, container: container.clone(), pid: 0 })
+        Ok(Attachment { client, container: container.clone(), pid: 0, monitor: None })
     }
 
     /// Ends an attachment whose container has ended: removes it if it was to be removed (`--rm`)
@@ -28,7 +28,10 @@ impl Engine {
             self.remove_ended(&attachment.container)?;
             attachment.client.send(&Request::Cleaned)?;
         }
-        Ok(())
+        match &mut attachment.monitor {
+            Some(monitor) => reap(monitor),
+            None => Ok(()),
+        }
     }
 }
 

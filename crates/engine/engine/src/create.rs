@@ -38,6 +38,7 @@ impl Engine {
         let image = self.image_for_run(&record.image)?;
         record.engine_env = self.engine_env(&image)?;
         record.config = image.config().config.clone().unwrap_or_default();
+        hako_bundle::mount::ensure_sources(&record.options.mounts)?;
         hako_bundle::check(&record.options, &record.config, self.machine()?)?;
         let chain = self.unpack(&image)?;
 

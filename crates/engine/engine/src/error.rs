@@ -76,6 +76,9 @@ pub enum Error {
     /// What the user asked for does not fit together, or not the image.
     #[error(transparent)]
     Options(#[from] hako_bundle::Error),
+    /// The source of a bind mount.
+    #[error(transparent)]
+    Source(#[from] hako_bundle::mount::MountError),
     /// Control groups cannot be made sense of.
     #[error(transparent)]
     Cgroup(#[from] hako_cgroup::Error),

@@ -12,7 +12,7 @@ use std::{
         unix::process::CommandExt as _,
     },
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use hako_sys::memfd;
@@ -46,9 +46,8 @@ impl Program {
     }
 
     /// Starts a monitor whose first client is at the other end of `socket`. The monitor goes its
-    /// own way; whether it came up is said through the socket.
-    pub(crate) fn spawn_monitor(&self, dir: &OsStr, socket: OwnedFd) -> Result<()> {
-        // Not waited for: the monitor outlives this process, or is reaped with it.
+    /// own way, and outlives this process; whether it came up is said through the socket.
+    pub(crate) fn spawn_monitor(&self, dir: &OsStr, socket: OwnedFd) -> Result<Child> {
         self.command()
             .arg("monitor")
             .arg("--dir")
@@ -59,7 +58,6 @@ impl Program {
             .env_clear()
             .current_dir("/")
             .spawn()
-            .map(drop)
             .map_err(Error::io("execute", "hako-runc monitor"))
     }
 

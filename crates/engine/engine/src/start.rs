@@ -5,6 +5,7 @@ use std::{
     fs, io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    process::Child,
 };
 
 use hako_bundle::Facts;
@@ -34,6 +35,8 @@ pub struct Attachment {
     pub container: Container,
     /// Its first process on the host; 0 where it was attached to later.
     pub pid: i32,
+    /// The monitor, where this process started it.
+    pub(crate) monitor: Option<Child>,
 }
 
 impl Engine {
@@ -56,13 +59,20 @@ impl Engine {
         if request.own {
             client.send(&Request::Own)?;
         }
-        self.program()?.spawn_monitor(self.places.run_dir(&container.id).as_os_str(), theirs)?;
+        let run_dir = self.places.run_dir(&container.id);
+        let mut monitor = self.program()?.spawn_monitor(run_dir.as_os_str(), theirs)?;
         let started = wait_started(&mut client, container);
         if started.is_err() {
+            reap(&mut monitor)?;
             self.bury(&container.id)?;
         }
         drop(op);
-        Ok(Attachment { client, container: container.clone(), pid: started? })
+        Ok(Attachment {
+            client,
+            container: container.clone(),
+            pid: started?,
+            monitor: Some(monitor),
+        })
     }
 
     /// One command at a time starts, ends or removes a container.
@@ -82,6 +92,8 @@ impl Engine {
 
     fn write_bundle(&self, container: &Container) -> Result<()> {
         let (id, record) = (&container.id, &container.record);
+        // As in Docker, a source may have gone since the container was made.
+        hako_bundle::mount::ensure_sources(&record.options.mounts)?;
         let run_dir = self.places.run_dir(id);
         let snapshots = self.snapshots()?;
         let (passwd, group) = {
@@ -179,6 +191,12 @@ impl Engine {
         }
         Ok(pids)
     }
+}
+
+/// Waits until a monitor that has said its last word is gone, so that nothing of the container is
+/// left when its command ends.
+pub(crate) fn reap(monitor: &mut Child) -> Result<()> {
+    monitor.wait().map(drop).map_err(Error::io("wait", "hako-runc monitor"))
 }
 
 fn wait_started(client: &mut Client, container: &Container) -> Result<i32> {
