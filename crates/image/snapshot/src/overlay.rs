@@ -309,8 +309,10 @@ impl Snapshotter for Overlay {
         let (dir, chain, active) = self.read_active(key)?;
         let mut options: Vec<String> =
             self.lower(&chain)?.iter().map(|d| format!("lowerdir+={}", d.display())).collect();
-        options.push(format!("upperdir={}", dir.join("fs").display()));
-        options.push(format!("workdir={}", dir.join("work").display()));
+        // The kernel takes a backslash in these two for an escape, and in `lowerdir+` for itself.
+        let escape = |dir: PathBuf| dir.display().to_string().replace('\\', r"\\");
+        options.push(format!("upperdir={}", escape(dir.join("fs"))));
+        options.push(format!("workdir={}", escape(dir.join("work"))));
         options.extend(OPTIONS.iter().map(|(key, value)| format!("{key}={value}")));
         if self.userxattr {
             options.push("userxattr".to_owned());
