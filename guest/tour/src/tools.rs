@@ -231,7 +231,9 @@ fn ls(args: &[String]) -> Outcome {
         paths.push(".");
     }
     for path in &paths {
-        if !about(path, fs::symlink_metadata(path))?.is_dir() {
+        // A link to a directory is the directory, unless it is itself to be shown.
+        let meta = if long { fs::symlink_metadata(path) } else { fs::metadata(path) };
+        if !about(path, meta)?.is_dir() {
             println!("{}", entry_line(Path::new(path), path, long)?);
             continue;
         }

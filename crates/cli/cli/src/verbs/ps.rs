@@ -143,7 +143,7 @@ fn run(app: &App, verb: &Verb, args: &[String]) -> Outcome {
 
 fn row(container: &Container, status: &Status, now: Timestamp, no_trunc: bool) -> Row {
     let record = &container.record;
-    let command = options::args(&record.options, &record.config).unwrap_or_default().join(" ");
+    let command = words(options::args(&record.options, &record.config).unwrap_or_default());
     let command = if no_trunc { command } else { ellipsis(&command, COMMAND_WIDTH) };
     let id = if no_trunc { container.id.as_str() } else { container.short_id() };
     let labels = container.labels();
@@ -165,6 +165,15 @@ fn row(container: &Container, status: &Status, now: Timestamp, no_trunc: bool) -
         .field("Networks", network(container))
         .field("LocalVolumes", "0")
         .field("Size", "0B")
+}
+
+/// As Docker's daemon joins them: words with blanks in quotes.
+fn words(args: Vec<String>) -> String {
+    let quoted = |(at, word): (usize, String)| match at > 0 && word.contains(' ') {
+        true => format!("'{word}'"),
+        false => word,
+    };
+    args.into_iter().enumerate().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 fn network(container: &Container) -> String {
