@@ -4,6 +4,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -152,7 +154,20 @@ impl Hako {
     }
 
     /// What is there of containers that do not exist any more, as lines; empty when all is well.
+    ///
+    /// A monitor that said its last word may still be on its way out: it gets two seconds.
     pub fn leaks(&self) -> Vec<String> {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        loop {
+            let leaks = self.look_for_leaks();
+            if leaks.is_empty() || Instant::now() > deadline {
+                return leaks;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn look_for_leaks(&self) -> Vec<String> {
         let mut leaks = Vec::new();
         let known = self.call(&["ps", "-aq", "--no-trunc"]);
         let known: Vec<&str> = known.ok().lines().collect();

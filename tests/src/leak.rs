@@ -73,7 +73,10 @@ fn mounts(seen: &mut BTreeSet<String>) {
 fn cgroups(directory: &Path, seen: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            seen.insert(format!("cgroup {}", entry.path().display()));
+            // The one that all containers are in stays, as Docker's does.
+            if entry.file_name() != "hako" {
+                seen.insert(format!("cgroup {}", entry.path().display()));
+            }
             cgroups(&entry.path(), seen);
         }
     }

