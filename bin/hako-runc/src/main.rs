@@ -75,6 +75,12 @@ pub(crate) struct Verb {
 }
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    // What a container's `--init` executes is this program, by another name.
+    let name = arguments.next().unwrap_or_default();
+    if Path::new(&name).file_name().is_some_and(|name| name == hako_monitor::init::NAME) {
+        return init(arguments.collect());
+    }
     let mut parser = Parser::from_env();
     let (context, verb, parsed) = match understand(&mut parser) {
         Ok(Understood::Verb(context, verb, parsed)) => (context, verb, parsed),
@@ -90,6 +96,18 @@ fn main() -> ExitCode {
         Err(failure) => {
             context.log.error(&failure.message);
             ExitCode::from(failure.status)
+        }
+    }
+}
+
+/// Process 1 of a container.
+fn init(arguments: Vec<std::ffi::OsString>) -> ExitCode {
+    match hako_monitor::init::init(arguments) {
+        // A status is one byte.
+        Ok(status) => ExitCode::from(status as u8),
+        Err(e) => {
+            eprintln!("{}: {e}", hako_monitor::init::NAME);
+            ExitCode::from(125)
         }
     }
 }

@@ -474,6 +474,53 @@ fn what_shares_the_hosts_processes_is_killed_with_its_first() {
 }
 
 #[test]
+fn an_init_reaps_and_passes_signals_on() {
+    if !is_root("an_init_reaps_and_passes_signals_on") {
+        return;
+    }
+    let init = |script: &str| {
+        Case::shell(script)
+            .with(|options, config| {
+                options.init = true;
+                config.init = true;
+            })
+            .asking(&[Request::Attach(Streams::OUTPUT)])
+    };
+    // The shell is not process 1, what is has the init's name, and its orphans are reaped.
+    let script = "tr '\\0' ' ' < /proc/1/cmdline; echo; (sleep 0 &) ; sleep 0.05; \
+                  grep -l 'State:.Z' /proc/[0-9]*/status; echo $$; exit 9";
+    let ended = init(script).run();
+    let seen = lines(&ended.stdout);
+    assert!(!seen.is_empty(), "{:?} {}", ended.exit, String::from_utf8_lossy(&ended.stderr));
+    assert!(seen[0].starts_with("/sbin/docker-init -- /bin/sh -c"), "{seen:?}");
+    assert_eq!(seen.len(), 2, "no zombies: {seen:?}");
+    assert_ne!(seen[1], "1");
+    assert_eq!(ended.exit.code, 9);
+    // Nobody can write to it.
+    let ended = init("echo x > /proc/1/exe").run();
+    assert_ne!(ended.exit.code, 0);
+
+    let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done";
+    let (mut container, _) = init(script).start();
+    while !matches!(
+        container.client.receive(None).unwrap(),
+        Received::Event(Event::Stdout(b"ready\n"))
+    ) {}
+    container.client.send(&Request::Signal(15)).unwrap();
+    assert_eq!(container.end().exit.code, 7);
+
+    // A shell without a handler is no process 1: the signal ends it.
+    let (mut container, _) = init("echo ready; read x < /dev/zero; sleep 1000").start();
+    container.client.send(&Request::Signal(15)).unwrap();
+    assert_eq!(container.end().exit.code, 128 + 15);
+
+    let missing = init("").with(|options, _| options.command = vec!["no-such-program".into()]);
+    let ended = missing.run();
+    assert_eq!(ended.exit.code, 127);
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("no-such-program"));
+}
+
+#[test]
 fn what_stays_is_small() {
     if !is_root("what_stays_is_small") {
         return;

@@ -9,14 +9,14 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use hako_sys::poll::{PollFd, poll};
-use hako_sys::process::{self, Child, CloneHow, Cloned, StringArray};
+use hako_sys::process::{self, Child, Cloned, StringArray};
 use hako_sys::signal::{
     self, SIGABRT, SIGBUS, SIGCHLD, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGTTIN, SIGTTOU,
     SignalFd, SignalSet,
 };
 use hako_sys::{Errno, tty};
 
-/// What `argv[0]` of an init ends with.
+/// The name of `argv[0]` of an init.
 pub const NAME: &str = "docker-init";
 
 /// Where programs are looked for without `PATH`.
@@ -64,7 +64,7 @@ pub fn init(arguments: Vec<OsString>) -> Result<i32, InitError> {
     for number in [SIGTTIN, SIGTTOU] {
         signal::set_disposition(number, signal::Disposition::Ignore).map_err(call("sigaction"))?;
     }
-    let child = match process::clone3(&CloneHow::default()).map_err(call("clone3"))? {
+    let child = match process::fork().map_err(call("fork"))? {
         Cloned::Child => program.execute(&before),
         Cloned::Parent(child) => child,
     };

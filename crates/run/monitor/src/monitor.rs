@@ -31,7 +31,7 @@ use hako_sys::fs::{Lock, flock};
 use hako_sys::signal::{
     self, SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SignalFd, SignalSet,
 };
-use hako_sys::{Errno, cred, poll, process, tty, unix};
+use hako_sys::{Errno, cred, memfd, poll, process, tty, unix};
 
 use crate::clients::Clients;
 use crate::config::{Config, LOCK_NAME, SOCKET_NAME};
@@ -184,7 +184,7 @@ impl Monitor {
     fn start(&self, pump: &mut Pump<'_>) -> Result<Running, MonitorError> {
         let size = pump.listen();
         let terminal = self.spec.process.as_ref().is_some_and(|process| process.terminal);
-        let (io, stdio) = match terminal {
+        let (io, mut stdio) = match terminal {
             true => (Io::default(), Stdio::default()),
             false => pipes(&self.config, &self.spec)?,
         };
@@ -194,6 +194,9 @@ impl Monitor {
             hako_runtime::Options::new(self.config.id.clone(), self.config.runtime_root.clone());
         options.rootfs_mounts.clone_from(&self.config.rootfs_mounts);
         options.parent_death_signal = Some(SIGKILL);
+        if self.config.init {
+            stdio.program = Some(own_program()?);
+        }
         let plan = Plan::new(&self.spec, &self.dir, &options)?;
         let mut created = hako_runtime::create(plan, stdio)?;
         if let Some(console) = created.take_console() {
@@ -359,6 +362,17 @@ fn pipes(config: &Config, spec: &Spec) -> Result<(Io, Stdio), MonitorError> {
     let (reader, writer) = pipe()?;
     (stdio.fds[2], io.stderr) = (Some(writer), Some(ours(reader)?));
     Ok((io, stdio))
+}
+
+/// This program, for the container's init, in memory that nobody can write to.
+fn own_program() -> Result<OwnedFd, MonitorError> {
+    let path = Path::new("/proc/self/exe");
+    let program = File::open(path).map_err(file("open", path))?;
+    if memfd::is_sealed(program.as_fd()) {
+        return Ok(program.into());
+    }
+    memfd::sealed_copy(c"hako-init", &program)
+        .map_err(|source| MonitorError::Call { call: "memfd_create", source })
 }
 
 /// The container's user and group, as the host counts them.

@@ -131,7 +131,12 @@ fn open_descriptors(
     cgroup: Option<&hako_cgroup::Cgroup>,
     stdio: Stdio,
 ) -> Result<Fds> {
-    let mut fds = Fds { stdio: stdio.fds, extra: stdio.extra, ..Fds::default() };
+    let mut fds = Fds {
+        stdio: stdio.fds,
+        extra: stdio.extra,
+        program: stdio.program,
+        ..Fds::default()
+    };
     if let Some(cgroup) = cgroup {
         fds.unified = cgroup.open_unified()?;
         fds.cgroup = open_v1(cgroup)?;

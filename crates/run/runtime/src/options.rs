@@ -111,4 +111,8 @@ pub struct Stdio {
     /// What the process gets as descriptors 3 and up, instead of the caller's own
     /// ([`Options::preserve_fds`] counts those).
     pub extra: Vec<OwnedFd>,
+    /// What is executed in place of `process.args[0]`, which then is only its name: a program from
+    /// outside of the container (an init), which must be sealed (memfd) or the container could
+    /// write to it.
+    pub program: Option<OwnedFd>,
 }

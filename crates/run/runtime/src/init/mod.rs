@@ -44,6 +44,8 @@ pub(crate) struct Fds {
     pub(crate) stdio: [Option<OwnedFd>; 3],
     /// Descriptors from 3 on.
     pub(crate) extra: Vec<OwnedFd>,
+    /// The program, where it is not the container's.
+    pub(crate) program: Option<OwnedFd>,
     /// The FIFO, open for reading and writing.
     pub(crate) gate: Option<OwnedFd>,
     /// Where a failure after the start is written.
@@ -60,8 +62,8 @@ pub(crate) struct Init<'a> {
     exec: &'a ExecOp,
     fds: &'a Fds,
     sync: BorrowedFd<'a>,
-    /// Copies of `sync`, gate and report beyond the numbers that the program inherits.
-    moved: [Option<OwnedFd>; 3],
+    /// Copies of `sync`, gate, report and program beyond the numbers that the program inherits.
+    moved: [Option<OwnedFd>; 4],
     /// Failures go to the report file, because the parent is gone.
     detached: bool,
     /// False when the kernel turned out to have no mount_setattr(2).
@@ -90,7 +92,7 @@ impl<'a> Init<'a> {
             exec,
             fds,
             sync,
-            moved: [None, None, None],
+            moved: [const { None }; 4],
             detached: false,
             has_set_attr: true,
             rootfs: None,
@@ -139,6 +141,11 @@ impl<'a> Init<'a> {
 
     fn report(&self) -> Option<BorrowedFd<'_>> {
         self.moved[2].as_ref().or(self.fds.report.as_ref()).map(AsFd::as_fd)
+    }
+
+    /// The program, where it is not the container's.
+    pub(super) fn outside_program(&self) -> Option<BorrowedFd<'_>> {
+        self.moved[3].as_ref().or(self.fds.program.as_ref()).map(AsFd::as_fd)
     }
 
     fn step(&mut self, op: &Op) -> Did {
@@ -419,16 +426,16 @@ impl<'a> Init<'a> {
     }
 
     /// Standard descriptors and the caller's extra ones take their numbers; every other one is
-    /// closed, but for the three that lead to the parent.
+    /// closed, but for the three that lead to the parent, and the program.
     fn descriptors(&mut self, preserve: u32) -> Did {
         let extra = self.fds.extra.len() as i32;
         let first_free = 3 + extra.max(preserve as i32);
-        for (i, fd) in [Some(self.sync), self.gate(), self.report()]
+        for (i, fd) in [Some(self.sync), self.gate(), self.report(), self.outside_program()]
             .map(|fd| fd.map(|f| f.as_raw_fd()))
             .into_iter()
             .enumerate()
         {
-            let fds = [Some(self.sync), self.gate(), self.report()];
+            let fds = [Some(self.sync), self.gate(), self.report(), self.outside_program()];
             if let (Some(number), Some(fd)) = (fd, fds[i])
                 && number < first_free
             {
@@ -465,7 +472,12 @@ impl<'a> Init<'a> {
             process::dup_to(copy.as_fd(), 3 + i as i32).at(Call::Dup)?;
         }
         let number = |fd: Option<BorrowedFd<'_>>| fd.map_or(0, |fd| fd.as_raw_fd());
-        let mut keep = [number(Some(self.sync())), number(self.gate()), number(self.report())];
+        let mut keep = [
+            number(Some(self.sync())),
+            number(self.gate()),
+            number(self.report()),
+            number(self.outside_program()),
+        ];
         let closed = process::close_all_from(first_free, &mut keep).at(Call::CloseRange);
         // They are closed; their owners must not close the numbers again.
         copies.into_iter().flatten().for_each(std::mem::forget);

@@ -36,6 +36,9 @@ impl Init<'_> {
 
     /// Looks which of the candidates is a program that this user may execute.
     pub(super) fn find(&mut self) -> Did {
+        if self.outside_program().is_some() {
+            return Ok(());
+        }
         let mut reason = Errno::ENOENT;
         for (i, candidate) in self.exec.candidates.iter().enumerate() {
             match executable(candidate) {
@@ -62,6 +65,10 @@ impl Init<'_> {
     }
 
     pub(super) fn execute(&mut self) -> Did {
+        if let Some(program) = self.outside_program() {
+            let (arguments, environment) = (&self.exec.arguments, &self.exec.environment);
+            return Err(process::fexecve(program, arguments, environment)).at(Call::Exec);
+        }
         let Some(candidate) = self.exec.candidates.get(self.program) else {
             return Err(Errno::ENOENT).at(Call::Exec);
         };
