@@ -93,7 +93,7 @@ impl Plan {
 fn make(directory: &Directory) -> Result<bool> {
     let path = &directory.path;
     let failed = |source| Error::Create { path: path.clone(), source };
-    let made = match fs::create_dir(path).map_err(|e| errno(&e)) {
+    let made = match sys::make_directory(path) {
         Ok(()) => true,
         Err(Errno::EEXIST) => {
             let pids = sys::read(&path.join("cgroup.procs"))?.lines().count();
@@ -236,7 +236,7 @@ impl<'a> Target<'a> {
     }
 
     fn write(&mut self, write: &Write) -> Result<()> {
-        let source = match (&mut self.file, &write.otherwise) {
+        let source = match (&self.file, &write.otherwise) {
             (Err(Errno::ENOENT), Some((file, value))) => {
                 let other = Write {
                     file: file.clone(),
@@ -301,7 +301,7 @@ fn set_device_program(path: &Path, policy: &Policy) -> Result<()> {
 }
 
 fn open_directory(path: &Path) -> std::result::Result<OwnedFd, Errno> {
-    fs::File::open(path).map(OwnedFd::from).map_err(|e| errno(&e))
+    sys::open_directory(path).map(OwnedFd::from)
 }
 
 impl Cgroup {

@@ -1,10 +1,6 @@
 //! What this machine mounts: cgroup v1, v2, or both (hybrid), and where the calling process is.
 
-use std::{
-    ffi::CString,
-    os::unix::ffi::OsStrExt,
-    path::{Component, Path, PathBuf},
-};
+use std::path::{Component, Path, PathBuf};
 
 use hako_sys::fs;
 
@@ -254,8 +250,7 @@ impl Host {
                 Some(name) => (name, CGROUP_MAGIC),
             };
             let mount = Path::new(ROOT).join(directory);
-            let name = CString::new(mount.as_os_str().as_bytes()).ok()?;
-            if fs::statfs(&name).ok()?.magic != magic {
+            if fs::statfs(&sys::c_path(&mount).ok()?).ok()?.magic != magic {
                 return None;
             }
             let own = beneath(&mount, "/", path);
