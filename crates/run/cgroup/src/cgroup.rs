@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -363,6 +363,44 @@ impl Cgroup {
             sys::open(&path).map_err(|source| Error::Read { path, source })
         })
         .collect()
+    }
+
+    /// The cgroup of v2 that a process of the container is in now, opened as by
+    /// [`Cgroup::open_unified`].
+    ///
+    /// Containers that make cgroups of their own and hand controllers down to them (an init system,
+    /// a container engine) leave their own without processes, and then no process can be put there:
+    /// EBUSY. One that is to run beside the init goes where that is.
+    pub fn open_unified_of(&self, pid: i32) -> Result<Option<OwnedFd>> {
+        let Some(d) = self.directories.iter().find(|d| d.unified) else { return Ok(None) };
+        let own = sys::read(Path::new(&format!("/proc/{pid}/cgroup")))?;
+        let path = crate::host::unified_path(&own, &d.mount);
+        // It left the container's cgroup: then that is not ours to follow.
+        let path = if path.starts_with(&d.path) { path } else { d.path.clone() };
+        open_directory(&path).map(Some).map_err(|source| Error::Read { path, source })
+    }
+
+    /// A cgroup that the container made in its own, in the hierarchies where it is there; `only`
+    /// leaves one controller's hierarchy.
+    pub fn inner(&self, path: &str, only: Option<Controller>) -> Result<Cgroup> {
+        let relative: PathBuf =
+            Path::new(path).components().filter(|c| matches!(c, Component::Normal(_))).collect();
+        if Path::new(path).components().any(|c| c == Component::ParentDir) {
+            return Err(Error::invalid("cgroup".to_owned(), format!("{path:?} leads out")));
+        }
+        let mut inner = Cgroup { path: format!("{}/{path}", self.path), directories: Vec::new() };
+        for d in &self.directories {
+            let wanted = only.is_none_or(|c| d.controllers.contains(c));
+            let path = d.path.join(&relative);
+            if wanted && path.is_dir() {
+                inner.directories.push(Directory { path, ..d.clone() });
+            }
+        }
+        if inner.directories.is_empty() {
+            let why = format!("the container has no cgroup {path:?}");
+            return Err(Error::invalid("cgroup".to_owned(), why));
+        }
+        Ok(inner)
     }
 
     /// Moves a process into the cgroup in every hierarchy.

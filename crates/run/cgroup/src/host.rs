@@ -359,6 +359,11 @@ impl Host {
     }
 }
 
+/// The directory of v2 in the text of `/proc/<pid>/cgroup`.
+pub(crate) fn unified_path(text: &str, mount: &Path) -> PathBuf {
+    beneath(mount, "/", own_path(text, |id, _| id == "0"))
+}
+
 /// The path in the line of `/proc/self/cgroup` that `wanted` picks by hierarchy and controllers.
 fn own_path(text: &str, wanted: impl Fn(&str, &str) -> bool) -> &str {
     text.lines()

@@ -11,8 +11,8 @@
 //! v1; where it is not, `freezer`, `cpuacct` and `pids` are joined too. A later [`Cgroup::update`]
 //! joins what it needs. [`Join::All`] joins everything, as runc does.
 //!
-//! Devices: where v1 has the controller it is used, also beside v2, because loading and attaching
-//! an eBPF program takes three times as long as v1's list of lines.
+//! Devices: where v1 has the controller it is used, also beside v2. An eBPF program takes as long
+//! (the kernel checks it for 100 µs), and needs one more thing of the kernel.
 //!
 //! ```no_run
 //! use hako_cgroup::{Host, Join, Plan, Request};

@@ -97,6 +97,8 @@ pub struct Plan {
     pub memory_at_least: Option<u64>,
 }
 
+const DEVICES: &str = "linux.resources.devices";
+
 /// How a value finds its file.
 pub(crate) struct Builder<'a> {
     pub(crate) directories: &'a [Directory],
@@ -163,6 +165,19 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The same without control over devices: for users who may not set it, and need not, because
+    /// nodes made in their user namespace are no devices.
+    pub fn without_devices(mut self) -> Plan {
+        self.device_program = None;
+        self.writes.retain(|w| w.field != DEVICES);
+        self
+    }
+
+    /// Whether it sets no limit. A cgroup that cannot be made is then no loss.
+    pub fn limits_nothing(&self) -> bool {
+        self.writes.is_empty() && self.device_program.is_none()
+    }
+
     /// Decides what changing the limits of an existing cgroup takes. Devices are left as they are
     /// unless the resources have rules for them.
     pub(crate) fn update(
@@ -206,7 +221,7 @@ impl Plan {
                     file: file.into(),
                     otherwise: None,
                     value,
-                    field: "linux.resources.devices".into(),
+                    field: DEVICES.into(),
                     optional: false,
                 });
             }
@@ -215,7 +230,7 @@ impl Plan {
         } else if !policy.allows_all() {
             return Err(Error::Missing {
                 controller: Controller::Devices,
-                field: "linux.resources.devices".to_owned(),
+                field: DEVICES.to_owned(),
             });
         }
         Ok(())

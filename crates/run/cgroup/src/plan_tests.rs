@@ -464,3 +464,16 @@ fn devices_are_lines_in_v1_and_a_program_in_v2() {
     // Beside v2, v1's controller is used.
     assert!(plan(&hybrid(), "/c", resources, Join::Needed).unwrap().device_program.is_none());
 }
+
+#[test]
+fn without_devices_nothing_is_limited() {
+    for host in [v1(), v2(), hybrid()] {
+        let all = plan(&host, "/c", "{}", Join::Needed).unwrap();
+        assert!(!all.limits_nothing());
+        assert!(all.without_devices().limits_nothing());
+        let limited = plan(&host, "/c", r#"{"pids": {"limit": 5}}"#, Join::Needed).unwrap();
+        let limited = limited.without_devices();
+        assert!(!limited.limits_nothing());
+        assert_eq!(limited.writes.len(), 1);
+    }
+}

@@ -304,6 +304,36 @@ fn children_are_listed_and_removed() {
 }
 
 #[test]
+fn inner_cgroups_are_found_and_nothing_outside() {
+    let name = "inner_cgroups_are_found_and_nothing_outside";
+    let Some(guard) = Guard::new(name, Join::Needed, "{}") else { return };
+    let mut child = guard.sleeper();
+    for d in guard.cgroup.directories() {
+        fs::create_dir(d.path.join("init")).unwrap();
+        fs::write(d.path.join("init/cgroup.procs"), child.id().to_string()).unwrap();
+    }
+    let inner = guard.cgroup.inner("/init", None).unwrap();
+    assert_eq!(inner.pids().unwrap(), [child.id() as i32]);
+    assert_eq!(inner.directories().len(), guard.cgroup.directories().len());
+    let memory = guard.cgroup.inner("init", Some(Controller::Memory)).unwrap();
+    assert_eq!(memory.directories().len(), 1);
+    for path in ["absent", "../..", "init/../.."] {
+        assert!(guard.cgroup.inner(path, None).is_err(), "{path}");
+    }
+    if let Some(fd) = guard.cgroup.open_unified_of(child.id() as i32).unwrap() {
+        use std::os::fd::AsRawFd;
+        let opened = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+        assert_eq!(opened, guard.cgroup.unified().unwrap().join("init"));
+        // A process that is elsewhere leads to the container's own.
+        let fd = guard.cgroup.open_unified_of(std::process::id() as i32).unwrap().unwrap();
+        let opened = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+        assert_eq!(opened, guard.cgroup.unified().unwrap());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn a_cgroup_with_processes_is_not_taken() {
     let name = "a_cgroup_with_processes_is_not_taken";
     let Some(guard) = Guard::new(name, Join::Needed, "{}") else { return };
