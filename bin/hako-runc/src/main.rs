@@ -21,6 +21,10 @@ use lexopt::Parser;
 use crate::args::{Flag, Parsed, Stop, parse, switch, value};
 use crate::log::Log;
 
+/// Few system calls, little memory; see there.
+#[global_allocator]
+static ALLOCATOR: hako_sys::alloc::Arena = hako_sys::alloc::Arena::new();
+
 /// Global options.
 const GLOBAL: &[Flag] = &[
     value("root", None, "DIR", "directory of container state"),

@@ -327,7 +327,9 @@ pub(crate) fn delete(context: &Context, parsed: &Parsed) -> Outcome {
 pub(crate) fn monitor(_: &Context, parsed: &Parsed) -> Outcome {
     sealed::ensure()?;
     let dir = parsed.get("dir").ok_or("--dir is missing".to_owned())?;
-    let first = hako_sys::process::dup_above(std::io::stdin().as_fd(), 3).map_err(|e| format!("standard input: {e}"))?;
-    hako_monitor::run(Path::new(dir), first).map_err(|e| Failure { message: crate::log::chain(&e), status: 1 })?;
+    let first = hako_sys::process::dup_above(std::io::stdin().as_fd(), 3)
+        .map_err(|e| format!("standard input: {e}"))?;
+    hako_monitor::run(Path::new(dir), first)
+        .map_err(|e| Failure { message: crate::log::chain(&e), status: 1 })?;
     Ok(0)
 }

@@ -6,6 +6,7 @@
 
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+pub mod alloc;
 pub mod bpf;
 pub mod cred;
 pub mod errno;

@@ -48,7 +48,8 @@ impl<'fd> RawMode<'fd> {
         let before = termios::tcgetattr(fd)?;
         let mut raw = before.clone();
         raw.make_raw();
-        termios::tcsetattr(fd, OptionalActions::Flush, &raw)?;
+        // Now, without flushing: what was typed ahead is meant for the program.
+        termios::tcsetattr(fd, OptionalActions::Now, &raw)?;
         Ok(RawMode { fd, before })
     }
 

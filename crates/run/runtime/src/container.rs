@@ -160,6 +160,9 @@ fn open_descriptors(
 }
 
 /// The files that a process writes itself into to enter the cgroups of v1.
+///
+/// `tasks`, not `cgroup.procs`: for a single thread that moves itself the kernel needs no lock over
+/// all threads of the machine, which costs milliseconds (a grace period of RCU).
 pub(crate) fn open_v1(cgroup: &hako_cgroup::Cgroup) -> Result<Vec<std::fs::File>> {
     let v1 = cgroup.directories().iter().filter(|d| !d.unified);
     v1.map(|d| {

@@ -239,7 +239,7 @@ impl Container {
                 fds.unified = Some(open_path(&dir, flags)?);
                 continue;
             }
-            let procs = dir.join("cgroup.procs");
+            let procs = dir.join("tasks");
             let file = std::fs::OpenOptions::new()
                 .write(true)
                 .open(&procs)

@@ -13,7 +13,7 @@ use hako_sys::poll::{PollFd, poll};
 use crate::call::Call;
 use crate::state::{self, StateDir, StateFile};
 use crate::wire::Record;
-use crate::{Error, Result, hooks};
+use crate::{Error, Result, hooks, spawn};
 
 /// How long a killed process may take to end.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -218,7 +218,11 @@ impl Container {
                     kind: "startContainer",
                     index,
                     path: hooks.get(index).map(|h| h.path.clone()).unwrap_or_default(),
-                    reason: if note.is_empty() { record.errno.to_string() } else { note },
+                    reason: spawn::hook_reason(
+                        record.errno,
+                        hooks.get(index).and_then(|h| h.timeout),
+                        &note,
+                    ),
                 }
             }
             call => Error::Step {

@@ -358,16 +358,11 @@ pub(crate) fn failure(steps: &[Step], program: &str, record: &Record, note: &str
     if let Op::Hook(hook) = &step.op
         && record.call == Call::Hook
     {
-        let reason = match record.errno {
-            Errno::ETIMEDOUT => format!("timed out after {} s", hook.timeout.unwrap_or_default()),
-            Errno::ECANCELED => "failed".to_owned(),
-            other => other.to_string(),
-        };
         return Error::Hook {
             kind: hook.kind,
             index: hook.index,
             path: hook.path.to_string_lossy().into_owned(),
-            reason: if note.is_empty() { reason } else { format!("{reason}: {note}") },
+            reason: hook_reason(record.errno, hook.timeout.map(|t| t as i64), note),
         };
     }
     let hint = if note.is_empty() { hint(&step.op, record).to_owned() } else { note.to_owned() };
@@ -379,6 +374,16 @@ pub(crate) fn failure(steps: &[Step], program: &str, record: &Record, note: &str
         errno: record.errno,
         note: if hint.is_empty() { hint } else { format!(" ({hint})") },
     }
+}
+
+/// How a hook of the new process ended, in words.
+pub(crate) fn hook_reason(errno: Errno, timeout: Option<i64>, output: &str) -> String {
+    let reason = match errno {
+        Errno::ETIMEDOUT => format!("timed out after {} s", timeout.unwrap_or_default()),
+        Errno::ECANCELED => "failed".to_owned(),
+        other => other.to_string(),
+    };
+    if output.is_empty() { reason } else { format!("{reason}: {output}") }
 }
 
 /// What a person can make of a failure.

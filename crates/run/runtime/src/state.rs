@@ -244,8 +244,8 @@ fn read(path: &Path, id: &str) -> Result<Vec<u8>> {
 /// What /proc says of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProcStat {
-    /// Letter of its state; `Z` and `X` have ended.
-    pub(crate) state: u8,
+    /// It is a zombie, dead, or on its way there (an init waits there for all of its namespace).
+    pub(crate) ended: bool,
     pub(crate) start_time: u64,
 }
 
@@ -264,9 +264,15 @@ fn parse_stat(bytes: &[u8]) -> Option<ProcStat> {
     let after = bytes.iter().rposition(|b| *b == b')')? + 1;
     let mut fields = bytes[after..].split(|b| *b == b' ').filter(|f| !f.is_empty());
     let state = *fields.next()?.first()?;
-    // Field 22 of the line; the state is field 3.
-    let start_time = std::str::from_utf8(fields.nth(18)?).ok()?.trim().parse().ok()?;
-    Some(ProcStat { state, start_time })
+    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.trim().parse::<u64>().ok();
+    // The state is field 3 of the line, flags field 9, the start time field 22.
+    const PF_EXITING: u64 = 0x4;
+    let flags = number(fields.nth(5)?)?;
+    let start_time = number(fields.nth(12)?)?;
+    Some(ProcStat {
+        ended: matches!(state, b'Z' | b'X' | b'x') || flags & PF_EXITING != 0,
+        start_time,
+    })
 }
 
 /// A descriptor of the container's process, `None` when it has ended or its number is another's.
@@ -277,9 +283,8 @@ pub(crate) fn live_process(state: &StateFile) -> Result<Option<OwnedFd>> {
         Err(Errno::ESRCH | Errno::EINVAL) => return Ok(None),
         Err(e) => return Err(Error::call("pidfd_open", state.pid.to_string(), e)),
     };
-    let alive = proc_stat(state.pid)?.is_some_and(|stat| {
-        stat.start_time == state.start_time && !matches!(stat.state, b'Z' | b'X' | b'x')
-    });
+    let alive = proc_stat(state.pid)?
+        .is_some_and(|stat| stat.start_time == state.start_time && !stat.ended);
     Ok(alive.then_some(pidfd))
 }
 
@@ -319,7 +324,7 @@ mod tests {
             let line = format!("42 ({name}) {rest}\n");
             assert_eq!(
                 parse_stat(line.as_bytes()),
-                Some(ProcStat { state: b'S', start_time: 777 }),
+                Some(ProcStat { ended: false, start_time: 777 }),
                 "{name}"
             );
         }

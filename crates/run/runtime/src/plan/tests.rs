@@ -23,6 +23,10 @@ fn plan(document: &Value) -> Result<Plan> {
 /// The base with the value at this pointer replaced.
 fn with(pointer: &str, value: Value) -> Value {
     let mut document = base();
+    if let Some(place) = document.pointer_mut(pointer) {
+        *place = value;
+        return document;
+    }
     let (parent, last) = pointer.rsplit_once('/').unwrap();
     document.pointer_mut(parent).unwrap()[last] = value;
     document
