@@ -48,7 +48,7 @@ What else is in the guest:
 The machine:
   --kernel NAME         6.12 (default), 6.1 or 5.10: Debian's cloud kernels
   --systemd             PID 1 is systemd, and the jobs are a service of it
-  --memory MIB          default 1024
+  --memory MIB          default 3072
   --timeout SECONDS     for the whole run, default 900
   --verbose             print all output, not only that of failures
   --require             where no guest can be had, fail instead of reporting SKIPPED
@@ -183,7 +183,7 @@ impl Options {
             filters: Vec::new(),
             environment: Vec::new(),
             kernel: &KERNELS[0],
-            memory_mib: 1024,
+            memory_mib: 3072,
             seconds_max: 900,
             verbose: false,
             require: false,
@@ -296,6 +296,7 @@ fn boot_and_test(options: &Options) -> Result<Run> {
         qemu: &qemu,
         kernel: &kernel.join("boot").join(format!("vmlinuz-{release}")),
         initrd: &initrd,
+        disk: &machine::ensure_disk(&cache)?,
         memory_mib: options.memory_mib,
         logs: &cache.join("logs"),
         seconds_max: options.seconds_max,
@@ -324,7 +325,9 @@ fn boot_and_test(options: &Options) -> Result<Run> {
 
 /// Turns what was asked for into jobs, and adds the programs they need.
 fn add_tests(tree: &mut Tree, workspace: &Path, options: &Options) -> Result<Vec<Job>> {
-    let mut exports = "export HAKO_RUNC_BIN=/usr/local/bin/hako-runc HAKO_TEST_JOBS=2\n".to_owned();
+    let mut exports =
+        "export HAKO_RUNC_BIN=/usr/local/bin/hako-runc HAKO_TEST_JOBS=2 TMPDIR=/var/tmp\n"
+            .to_owned();
     let built = match options.runtime.as_deref() {
         Some(name) if !name.contains('/') => {
             exports.push_str(&format!("export HAKO_TEST_RUNTIME={}\n", quote(name)));

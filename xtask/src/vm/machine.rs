@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::error::{At, Error, Result};
+use super::error::{At, Error, Result, output};
 use super::packages::Packages;
 use super::report::{Progress, Report};
 
@@ -90,6 +90,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) qemu: &'a Qemu,
     pub(crate) kernel: &'a Path,
     pub(crate) initrd: &'a Path,
+    /// An ext4 image, for what the guest's memory is no stand-in for: upper directories, user xattrs, O_DIRECT.
+    pub(crate) disk: &'a Path,
     pub(crate) memory_mib: u32,
     /// Where the console's and QEMU's words go.
     pub(crate) logs: &'a Path,
@@ -116,7 +118,14 @@ impl Machine<'_> {
             .arg(self.kernel)
             .arg("-initrd")
             .arg(self.initrd)
-            .args(["-append", &format!("{KERNEL_PARAMETERS} {parameters}")]);
+            .args(["-append", &format!("{KERNEL_PARAMETERS} {parameters}")])
+            // What the guest writes is gone with it.
+            .arg("-drive")
+            .arg(format!(
+                "if=none,id=disk,format=raw,snapshot=on,cache=unsafe,file={}",
+                self.disk.display()
+            ))
+            .args(["-device", "virtio-blk-device,drive=disk"]);
         command
     }
 
@@ -189,6 +198,26 @@ impl Machine<'_> {
         Ok(())
     }
 }
+
+/// Makes the guest's disk, once per cache.
+pub(crate) fn ensure_disk(cache: &Path) -> Result<PathBuf> {
+    let disk = cache.join("disk.ext4");
+    if !disk.exists() {
+        let staged = cache.join("disk.new");
+        let file = File::create(&staged).at("create", &staged)?;
+        file.set_len(DISK_BYTES).at("ftruncate", &staged)?;
+        output(Command::new("/usr/sbin/mkfs.ext4").args(["-q", "-O", "^has_journal"]).arg(&staged))
+            .map_err(|error| Error::Unavailable {
+                what: "the guest's disk".to_owned(),
+                why: error.to_string(),
+            })?;
+        fs::rename(&staged, &disk).at("rename", &disk)?;
+    }
+    Ok(disk)
+}
+
+/// Sparse: only what is written takes space.
+const DISK_BYTES: u64 = 4 << 30;
 
 /// How long the guest took.
 #[derive(Debug, Default)]

@@ -16,8 +16,10 @@ const WANTED: &[&str] = &[
     // The machine itself.
     "virtio_mmio",
     "virtio_blk",
+    "virtio_console",
     "virtio_net",
     "zram",
+    "lzo_rle",
     "null_blk",
     "loop",
     "bfq",
@@ -90,6 +92,8 @@ pub(crate) fn add(tree: &mut Tree, kernel: &Path, release: &str, cache: &Path) -
         left.extend(info.depends.iter().cloned());
         index.modules.insert(name, (relative, info));
     }
+    let builtin = root.join("modules.builtin");
+    tree.file(format!("/lib/modules/{release}/modules.builtin"), &builtin)?;
     let (dep, alias) = index.write();
     tree.bytes(format!("/lib/modules/{release}/modules.dep"), 0o644, dep);
     tree.bytes(format!("/lib/modules/{release}/modules.alias"), 0o644, alias);
