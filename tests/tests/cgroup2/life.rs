@@ -1,6 +1,6 @@
 //! A container's cgroup from its making to its removal: where it is, who is in it, freezing, killing, delegation.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command};
 
 use hako_tests::{Case, command, runtime::Container, skip};
 use serde_json::json;
@@ -181,6 +181,27 @@ pub(crate) const CASES: &[Case] = &[
         container.bundle.spec["linux"]["gidMappings"] = map;
         container.run().prints("0::/inner\n5\nown limit kept");
     })
+    .peers_fail(&[("runc", "gives the cgroup away only with systemd"), ("crun", "likewise")]),
+    Case::new(
+        "owned-by-the-process-user",
+        "config-linux.md#cgroup-ownership",
+        "with a writable mount the cgroup is the user's, but for its own limits; with a read-only one it is not",
+        || {
+            needs(&["pids"]);
+            for (is_writable, owner) in [(true, 1000), (false, 0)] {
+                let mut container = container("sleep 1000", json!({"pids": {"limit": 20}}));
+                if is_writable {
+                    writable(&mut container);
+                }
+                container.bundle.spec["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+                container.create().ok();
+                let owner_of = |file: &str| fs::metadata(cgroup(&container).join(file)).map(|m| m.uid());
+                for (file, expected) in [("", owner), ("cgroup.procs", owner), ("pids.max", 0)] {
+                    assert_eq!(owner_of(file).ok(), Some(expected), "{file:?}, writable: {is_writable}");
+                }
+            }
+        },
+    )
     .peers_fail(&[("runc", "gives the cgroup away only with systemd"), ("crun", "likewise")]),
     Case::new("controllers-are-not-taken-from-others", PATH, "a neighbour's controllers stay when a container goes", || {
         needs(&["memory"]);

@@ -30,6 +30,7 @@
 
 mod cgroup;
 mod control;
+mod delegate;
 mod device_program;
 pub mod devices;
 mod host;
@@ -148,6 +149,16 @@ pub enum Error {
         pid: i32,
         /// The directory.
         path: PathBuf,
+        /// Why.
+        source: Errno,
+    },
+    /// A cgroup could not be given to another user.
+    #[error("give {path} to user {uid}")]
+    Delegate {
+        /// The directory or a file in it.
+        path: PathBuf,
+        /// The user.
+        uid: u32,
         /// Why.
         source: Errno,
     },

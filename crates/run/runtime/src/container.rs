@@ -117,7 +117,13 @@ pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
 fn create_cgroup(plan: &Plan) -> Result<Option<hako_cgroup::Created>> {
     let Some(cgroup) = &plan.cgroup else { return Ok(None) };
     match cgroup.create() {
-        Ok(created) => Ok(Some(created)),
+        Ok(created) => {
+            // An ordinary user can give nothing away, and owns it already.
+            if let (Some(uid), true) = (plan.cgroup_owner, plan.options.privileged) {
+                created.cgroup().delegate(uid)?;
+            }
+            Ok(Some(created))
+        }
         Err(e) if e.is_permission() && !plan.options.privileged && cgroup.writes.is_empty() => {
             Ok(None)
         }

@@ -3,14 +3,44 @@
 use std::ffi::CString;
 use std::path::Path;
 
-use hako_oci::runtime::Mount;
+use hako_cgroup::Host;
+use hako_oci::runtime::{Mount, Spec};
 use hako_sys::mount::attr;
 use hako_sys::namespace::Kind;
 
 use super::builder::c_string;
+use super::namespaces::Namespaces;
 use super::{Plan, mounts};
 use crate::op::{CgroupDir, MountOp, NewFs, Op, Source};
 use crate::{Error, Result};
+
+/// Who the container's cgroup belongs to, where that is not the caller: on v2, the user of its
+/// process, if the container has a cgroup namespace of its own and mounts cgroups for writing
+/// (config-linux.md, "Cgroup ownership").
+pub(super) fn owner(spec: &Spec, host: &Host, namespaces: &Namespaces) -> Option<u32> {
+    let writable = |mount: &Mount| {
+        mount.destination.trim_end_matches('/') == "/sys/fs/cgroup"
+            && matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2"))
+            && !mount.options.iter().any(|option| option == "ro")
+    };
+    let v2 = host.v2.is_some() && host.v1.is_empty();
+    if !v2 || !namespaces.is_new(Kind::Cgroup) || !spec.mounts.iter().any(writable) {
+        return None;
+    }
+    let uid = spec.process.as_ref()?.user.uid;
+    if namespaces.is_joined(Kind::User) {
+        // Its maps are not ours to know.
+        return None;
+    }
+    if !namespaces.is_new(Kind::User) {
+        return Some(uid);
+    }
+    let maps = &spec.linux.as_ref()?.uid_mappings;
+    maps.iter().find_map(|map| {
+        let within = uid.checked_sub(map.container_id).filter(|offset| *offset < map.size)?;
+        map.host_id.checked_add(within)
+    })
+}
 
 /// What one such mount becomes: a cgroup2 file system, a bind of the container's own directory, or
 /// on v1 and hybrid a tmpfs with the container's directory of each hierarchy that it joined.
@@ -87,4 +117,43 @@ fn path(field: &str, path: &Path) -> Result<CString> {
         field,
         path.to_str().ok_or_else(|| Error::config(field, "the cgroup's path is not UTF-8"))?,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::plan::namespaces;
+
+    fn check(uid: u32, mounts: Value, kinds: &[Value], expected: Option<u32>) {
+        let spec = json!({
+            "ociVersion": "1.2.0",
+            "process": {"cwd": "/", "user": {"uid": uid, "gid": 0}},
+            "mounts": mounts,
+            "linux": {
+                "namespaces": kinds,
+                "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 1000}],
+            },
+        });
+        let spec: Spec = serde_json::from_value(spec).unwrap();
+        let host = Host::parse("30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "0::/\n");
+        let namespaces = namespaces::parse(spec.linux.as_ref().unwrap()).unwrap();
+        assert_eq!(owner(&spec, &host, &namespaces), expected, "{spec:?}");
+    }
+
+    #[test]
+    fn who_a_cgroup_is_given_to() {
+        let mount = |options: &[&str]| json!([{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}]);
+        let (cgroup, user) = (json!({"type": "cgroup"}), json!({"type": "user"}));
+        check(7, mount(&["rw"]), &[cgroup.clone()], Some(7));
+        check(7, mount(&[]), &[cgroup.clone(), user.clone()], Some(100_007));
+        // Not mapped; read-only; not mounted; the view is the host's, or another container's.
+        check(1000, mount(&[]), &[cgroup.clone(), user.clone()], None);
+        check(7, mount(&["nosuid", "ro"]), &[cgroup.clone()], None);
+        check(7, json!([]), &[cgroup.clone()], None);
+        check(7, mount(&[]), &[user.clone()], None);
+        check(7, mount(&[]), &[json!({"type": "cgroup", "path": "/proc/1/ns/cgroup"})], None);
+        check(7, mount(&[]), &[cgroup, json!({"type": "user", "path": "/proc/1/ns/user"})], None);
+    }
 }

@@ -53,6 +53,8 @@ pub struct Plan {
     pub(crate) spec: Spec,
     /// Its control groups.
     pub(crate) cgroup: Option<hako_cgroup::Plan>,
+    /// Who the v2 cgroup is given to.
+    pub(crate) cgroup_owner: Option<u32>,
     cgroups: hako_cgroup::Host,
 }
 
@@ -117,6 +119,7 @@ impl Plan {
         };
         let mut plan = Plan {
             cgroup,
+            cgroup_owner: cgroups::owner(spec, &cgroups, &namespaces),
             cgroups,
             bundle: bundle.to_owned(),
             rootfs: bundle.join(&root.path),
