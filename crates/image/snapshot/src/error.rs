@@ -77,6 +77,10 @@ pub enum Error {
     /// No active snapshot of this key.
     #[error("no snapshot {0:?}")]
     NoKey(String),
+    /// What the active snapshot was made of is lost: the machine stopped before it was on disk. It
+    /// can only be removed.
+    #[error("snapshot {0:?} was lost when the machine stopped; remove it")]
+    Broken(String),
     /// The active snapshot is there already.
     #[error("snapshot {0:?} exists already")]
     KeyExists(String),

@@ -5,7 +5,7 @@
 //! layers/<chain>/layer.json   its diff ID, its parent, how many bytes it has
 //! active/<key>/fs             what a container wrote
 //! active/<key>/work           overlayfs' own
-//! active/<key>/chain          chain IDs, lowest first, a line each; "volatile" last if it is
+//! active/<key>/chain          chain IDs, lowest first, a line each; "volatile" if it is; "end"
 //! staging/                    what is being made; its lock is beside it: <name>.lock
 //! trash/                      what is being removed
 //! gc.lock                     held shared by who is using chains that nothing refers to yet
@@ -43,6 +43,8 @@ const VOLATILE: &str = "volatile";
 /// not followed either.
 pub(crate) const OPTIONS: &[(&str, &str)] =
     &[("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow")];
+/// The last line of a chain file that is whole.
+const CHAIN_END: &str = "end\n";
 const LOCK_SUFFIX: &str = ".lock";
 
 /// `layer.json`.
@@ -190,14 +192,14 @@ impl Overlay {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::NoKey(key.into())),
             read => read.map_err(Error::io("read", &path))?,
         };
-        let bad = |e: &dyn std::fmt::Display| {
-            Error::io("parse", &path)(io::Error::new(io::ErrorKind::InvalidData, e.to_string()))
-        };
+        let broken = || Error::Broken(key.to_owned());
+        // A power cut can leave the file short, or empty, which would mean another chain.
+        let text = text.strip_suffix(CHAIN_END).ok_or_else(broken)?;
         let volatile = text.lines().any(|line| line == VOLATILE);
         let ids = text
             .lines()
             .filter(|line| *line != VOLATILE)
-            .map(|line| line.parse::<Digest>().map_err(|e| bad(&e)))
+            .map(|line| line.parse::<Digest>().map_err(|_| broken()))
             .collect::<Result<Vec<Digest>>>()?;
         Ok((dir, Chain(ids), ActiveOptions { volatile }))
     }
@@ -293,6 +295,7 @@ impl Snapshotter for Overlay {
             text.push_str(VOLATILE);
             text.push('\n');
         }
+        text.push_str(CHAIN_END);
         let path = staged.join("chain");
         fs::write(&path, text).map_err(Error::io("write", path))?;
         match fs::rename(&staged, &dir) {
@@ -370,8 +373,8 @@ impl Snapshotter for Overlay {
                 Ok((_, chain, _)) => {
                     needed.extend(chain.ids().iter().map(|id| id.hex().to_owned()));
                 }
-                // Being removed just now, or never finished: it needs nothing.
-                Err(Error::NoKey(_)) => {}
+                // Being removed just now, or beyond repair: it needs nothing.
+                Err(Error::NoKey(_) | Error::Broken(_)) => {}
                 Err(e) => return Err(e),
             }
         }

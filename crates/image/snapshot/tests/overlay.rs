@@ -4,6 +4,28 @@ use hako_snapshot::Overlay;
 
 hako_snapshot::testsuite!(overlay, |dir| Overlay::open(dir).unwrap());
 
+/// A power cut loses what was not yet on disk: a file may come back empty or short. That must not
+/// pass for a snapshot over nothing, and does not keep others from being collected.
+#[test]
+fn a_chain_that_was_cut_off_is_no_chain() {
+    use hako_snapshot::{ActiveOptions, Chain, Error, Snapshotter as _};
+
+    let dir = tempfile::tempdir().unwrap();
+    let store = Overlay::open(dir.path()).unwrap();
+    let options = ActiveOptions { volatile: true };
+    store.prepare("k", &Chain::default(), options).unwrap();
+    let chain = dir.path().join("active/k/chain");
+    let whole = std::fs::read(&chain).unwrap();
+    store.mounts("k").unwrap();
+    for cut in 0..whole.len() {
+        std::fs::write(&chain, &whole[..cut]).unwrap();
+        assert!(matches!(store.mounts("k"), Err(Error::Broken(_))), "{cut}");
+    }
+    store.gc(&mut || Ok(Vec::new())).unwrap();
+    store.remove("k").unwrap();
+    assert!(store.keys().unwrap().is_empty());
+}
+
 /// In a user namespace root is an ordinary user: marks are in `user.overlay.*`, and no devices can
 /// be made. The suite runs again there, in a child of this binary.
 #[test]
