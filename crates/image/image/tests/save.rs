@@ -1,6 +1,6 @@
 //! Saving: what goes out comes in again, here and with others' tools.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::type_complexity)]
 
 mod common;
 
