@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::fd::{AsFd, OwnedFd},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -380,38 +380,9 @@ impl Cgroup {
         open_directory(&path).map(Some).map_err(|source| Error::Read { path, source })
     }
 
-    /// A cgroup that the container made in its own, in the hierarchies where it is there; `only`
-    /// leaves one controller's hierarchy.
-    pub fn inner(&self, path: &str, only: Option<Controller>) -> Result<Cgroup> {
-        let relative: PathBuf =
-            Path::new(path).components().filter(|c| matches!(c, Component::Normal(_))).collect();
-        if Path::new(path).components().any(|c| c == Component::ParentDir) {
-            return Err(Error::invalid("cgroup".to_owned(), format!("{path:?} leads out")));
-        }
-        let mut inner = Cgroup { path: format!("{}/{path}", self.path), directories: Vec::new() };
-        for d in &self.directories {
-            let wanted = only.is_none_or(|c| d.controllers.contains(c));
-            let path = d.path.join(&relative);
-            if wanted && path.is_dir() {
-                inner.directories.push(Directory { path, ..d.clone() });
-            }
-        }
-        if inner.directories.is_empty() {
-            let why = format!("the container has no cgroup {path:?}");
-            return Err(Error::invalid("cgroup".to_owned(), why));
-        }
-        Ok(inner)
-    }
-
     /// Moves a process into the cgroup in every hierarchy.
     pub fn attach(&self, pid: i32) -> Result<()> {
         self.directories.iter().try_for_each(|d| attach(&d.path, pid))
-    }
-
-    /// Moves a process that was born in the cgroup of v2 into those of v1. [`Cgroup::open_v1`] is
-    /// much faster.
-    pub fn attach_v1(&self, pid: i32) -> Result<()> {
-        self.directories.iter().filter(|d| !d.unified).try_for_each(|d| attach(&d.path, pid))
     }
 
     /// Changes limits; joins the hierarchies that the new limits need.

@@ -304,33 +304,42 @@ fn children_are_listed_and_removed() {
 }
 
 #[test]
-fn inner_cgroups_are_found_and_nothing_outside() {
-    let name = "inner_cgroups_are_found_and_nothing_outside";
+fn where_a_process_of_the_container_is() {
+    use std::os::fd::AsRawFd;
+    let name = "where_a_process_of_the_container_is";
     let Some(guard) = Guard::new(name, Join::Needed, "{}") else { return };
+    let Some(unified) = guard.cgroup.unified().map(Path::to_owned) else {
+        return skip(name, "no cgroup v2");
+    };
     let mut child = guard.sleeper();
-    for d in guard.cgroup.directories() {
-        fs::create_dir(d.path.join("init")).unwrap();
-        fs::write(d.path.join("init/cgroup.procs"), child.id().to_string()).unwrap();
-    }
-    let inner = guard.cgroup.inner("/init", None).unwrap();
-    assert_eq!(inner.pids().unwrap(), [child.id() as i32]);
-    assert_eq!(inner.directories().len(), guard.cgroup.directories().len());
-    let memory = guard.cgroup.inner("init", Some(Controller::Memory)).unwrap();
-    assert_eq!(memory.directories().len(), 1);
-    for path in ["absent", "../..", "init/../.."] {
-        assert!(guard.cgroup.inner(path, None).is_err(), "{path}");
-    }
-    if let Some(fd) = guard.cgroup.open_unified_of(child.id() as i32).unwrap() {
-        use std::os::fd::AsRawFd;
-        let opened = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
-        assert_eq!(opened, guard.cgroup.unified().unwrap().join("init"));
-        // A process that is elsewhere leads to the container's own.
-        let fd = guard.cgroup.open_unified_of(std::process::id() as i32).unwrap().unwrap();
-        let opened = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
-        assert_eq!(opened, guard.cgroup.unified().unwrap());
-    }
+    fs::create_dir(unified.join("init")).unwrap();
+    fs::write(unified.join("init/cgroup.procs"), child.id().to_string()).unwrap();
+    let opened = |pid: u32| {
+        let fd = guard.cgroup.open_unified_of(pid as i32).unwrap().unwrap();
+        fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap()
+    };
+    assert_eq!(opened(child.id()), unified.join("init"));
+    // A process that is elsewhere leads to the container's own.
+    assert_eq!(opened(std::process::id()), unified);
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn one_thread_enters_v1_by_itself() {
+    use std::io::Write;
+    let name = "one_thread_enters_v1_by_itself";
+    let Some(guard) = Guard::new(name, Join::Needed, "{}") else { return };
+    let files = guard.cgroup.open_v1().unwrap();
+    let v1: Vec<_> = guard.cgroup.directories().iter().filter(|d| !d.unified).collect();
+    assert_eq!(files.len(), v1.len());
+    // The thread of this test moves, its process stays.
+    for (mut file, directory) in files.into_iter().zip(v1) {
+        file.write_all(b"0").unwrap();
+        let tasks = fs::read_to_string(directory.path.join("tasks")).unwrap();
+        assert_eq!(tasks.lines().count(), 1, "{tasks}");
+        fs::write(directory.mount.join("tasks"), "0").unwrap();
+    }
 }
 
 #[test]

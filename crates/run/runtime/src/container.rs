@@ -124,7 +124,7 @@ fn create_cgroup(plan: &Plan) -> Result<Option<hako_cgroup::Created>> {
             }
             Ok(Some(created))
         }
-        Err(e) if e.is_permission() && !plan.options.privileged && cgroup.writes.is_empty() => {
+        Err(e) if e.is_permission() && !plan.options.privileged && cgroup.limits_nothing() => {
             Ok(None)
         }
         Err(e) => Err(e.into()),
@@ -137,15 +137,11 @@ fn open_descriptors(
     cgroup: Option<&hako_cgroup::Cgroup>,
     stdio: Stdio,
 ) -> Result<Fds> {
-    let mut fds = Fds {
-        stdio: stdio.fds,
-        extra: stdio.extra,
-        program: stdio.program,
-        ..Fds::default()
-    };
+    let mut fds =
+        Fds { stdio: stdio.fds, extra: stdio.extra, program: stdio.program, ..Fds::default() };
     if let Some(cgroup) = cgroup {
         fds.unified = cgroup.open_unified()?;
-        fds.cgroup = open_v1(cgroup)?;
+        fds.cgroup = cgroup.open_v1()?;
     }
     let wants_proc = plan.steps.iter().any(|s| matches!(s.op, Op::ProcWrite { .. }));
     if wants_proc || plan.namespaces.is_new(Kind::User) || !plan.time_offsets.is_empty() {
@@ -163,22 +159,6 @@ fn open_descriptors(
         fds.console_socket = Some(crate::exec::connect(path)?);
     }
     Ok(fds)
-}
-
-/// The files that a process writes itself into to enter the cgroups of v1.
-///
-/// `tasks`, not `cgroup.procs`: for a single thread that moves itself the kernel needs no lock over
-/// all threads of the machine, which costs milliseconds (a grace period of RCU).
-pub(crate) fn open_v1(cgroup: &hako_cgroup::Cgroup) -> Result<Vec<std::fs::File>> {
-    let v1 = cgroup.directories().iter().filter(|d| !d.unified);
-    v1.map(|d| {
-        let path = d.path.join("tasks");
-        std::fs::OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .map_err(|e| Error::io("open", &path, &e))
-    })
-    .collect()
 }
 
 fn spawn_init(plan: &Plan, fds: &Fds) -> Result<Spawned> {

@@ -11,7 +11,7 @@ use hako_sys::namespace::{KINDS, Kind};
 use hako_sys::process::{Child, ExitStatus};
 use hako_sys::{Errno, unix};
 
-use crate::container::{open_path, open_v1};
+use crate::container::open_path;
 use crate::init::Fds;
 use crate::manage::Container;
 use crate::op::Op;
@@ -102,12 +102,25 @@ impl Container {
         if let (true, Console::Socket(path)) = (process.terminal, &options.console) {
             fds.console_socket = Some(connect(path)?);
         }
-        let birth = Birth {
-            enter: self.entrances(pidfd.as_fd()),
-            cgroup: fds.unified.as_ref().map(AsFd::as_fd),
-            ..Birth::default()
+        let spawn = |fds: &Fds| {
+            let birth = Birth {
+                enter: self.entrances(pidfd.as_fd()),
+                cgroup: fds.unified.as_ref().map(AsFd::as_fd),
+                ..Birth::default()
+            };
+            spawn::spawn(&birth, &b.steps, &exec, fds)
         };
-        let spawned = spawn::spawn(&birth, &b.steps, &exec, &fds)?;
+        let spawned = match (spawn(&fds), self.cgroup()) {
+            // The container hands controllers down to cgroups of its own (an init system does), and
+            // so takes no process itself: then beside its init.
+            (Err(Error::Call { call: "clone3", errno: Errno::EBUSY, .. }), Some(cgroup))
+                if options.cgroup.is_none() =>
+            {
+                fds.unified = cgroup.open_unified_of(self.file.pid)?;
+                spawn(&fds)?
+            }
+            (result, _) => result?,
+        };
         drop(fds);
         let mut executed =
             Executed { child: spawned.child, console: None, warnings: b.warnings, ours: true };
@@ -214,7 +227,7 @@ impl Container {
         let Some(cgroup) = self.cgroup() else { return Ok(()) };
         let Some(below) = options.cgroup.as_deref().filter(|c| !c.is_empty() && *c != "/") else {
             fds.unified = cgroup.open_unified()?;
-            fds.cgroup = open_v1(cgroup)?;
+            fds.cgroup = cgroup.open_v1()?;
             return Ok(());
         };
         // "path" is for all hierarchies, "controller,…:path" for some of v1.

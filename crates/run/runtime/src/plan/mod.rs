@@ -107,15 +107,16 @@ impl Plan {
         };
         let cgroup = match options.cgroup {
             CgroupDriver::Disabled => None,
-            _ => Some(hako_cgroup::Plan::new(
-                &cgroups,
-                &hako_cgroup::Request {
+            _ => {
+                let request = hako_cgroup::Request {
                     path: linux.cgroups_path.as_deref(),
                     id: &options.id,
                     resources: linux.resources.as_ref(),
                     join: options.join_cgroups,
-                },
-            )?),
+                };
+                let plan = hako_cgroup::Plan::new(&cgroups, &request)?;
+                Some(if options.privileged { plan } else { plan.without_devices() })
+            }
         };
         let mut plan = Plan {
             cgroup,
