@@ -50,7 +50,14 @@ fn duration(mut command: Command) -> Duration {
     begun.elapsed()
 }
 
-/// Starts a command, and kills it at a random moment of its life; says whether it had ended before.
+/// Whether enough of the kills hit a command that was at work: otherwise the test shows nothing.
+#[track_caller]
+fn check_hits(what: &str, rounds: u64, hits: u64) {
+    println!("{what}: {hits} of {rounds} kills hit the command at work");
+    assert!(hits >= rounds / 4, "{what}: only {hits} of {rounds} kills hit it at work");
+}
+
+/// Starts a command, and kills it at a random moment of its life; 1 if it was at work then.
 ///
 /// `with_children` kills everything in its process group, as a terminal or a service manager does;
 /// otherwise only hako itself dies, and what it started goes on.
@@ -59,7 +66,7 @@ fn kill_at_random(
     mut command: Command,
     usual: Duration,
     with_children: bool,
-) -> bool {
+) -> u64 {
     let wait = Duration::from_micros(random.below(usual.as_micros() as u64 * 5 / 4));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let mut child = command.spawn().expect("hako starts");
@@ -74,7 +81,7 @@ fn kill_at_random(
     };
     assert!(killed.is_ok() || killed == Err(rustix::io::Errno::SRCH), "{killed:?}");
     child.wait().expect("wait");
-    ended
+    u64::from(!ended)
 }
 
 /// The store is consistent: listing, running and loading work.
@@ -113,8 +120,10 @@ pub(crate) const CASES: &[Case] = &[
         let archive = image::busybox_archive().to_string_lossy().into_owned();
         let usual = duration(hako.command(&["load", "-q", "-i", &archive]));
         hako.call(&["rmi", "busybox:test"]).ok();
+        let mut hits = 0;
         for _ in 0..rounds() {
-            kill_at_random(&mut random, hako.command(&["load", "-q", "-i", &archive]), usual, true);
+            let load = hako.command(&["load", "-q", "-i", &archive]);
+            hits += kill_at_random(&mut random, load, usual, true);
             let listed = hako.call(&["images", "-q"]);
             if !listed.ok().trim().is_empty() {
                 // Either it is not there, or it is there whole.
@@ -123,6 +132,7 @@ pub(crate) const CASES: &[Case] = &[
                 hako.call(&["rmi", "busybox:test"]).ok();
             }
         }
+        check_hits("crash-load", rounds(), hits);
         check_store(&hako);
         hako.call(&["rmi", "busybox:test"]).ok();
         // What the killed ones had half written is gone, and so is what was removed.
@@ -138,12 +148,14 @@ pub(crate) const CASES: &[Case] = &[
         let before = leak::Snapshot::take();
         let words = ["run", "--rm", "busybox:test", "true"];
         let usual = duration(hako.command(&words));
+        let mut hits = 0;
         for round in 0..rounds() {
-            kill_at_random(&mut random, hako.command(&words), usual, round % 2 == 0);
+            hits += kill_at_random(&mut random, hako.command(&words), usual, round % 2 == 0);
             if round % 10 == 9 {
                 hako.call(&["ps", "-a"]).ok();
             }
         }
+        check_hits("crash-run", rounds(), hits);
         check_store(&hako);
         check_no_leak(&hako, &before);
     })
@@ -158,9 +170,11 @@ pub(crate) const CASES: &[Case] = &[
             let before = leak::Snapshot::take();
             let words = ["run", "-d", "busybox:test", "sleep", "1000"];
             let usual = duration(hako.command(&words));
+            let mut hits = 0;
             for round in 0..rounds() / 2 {
-                kill_at_random(&mut random, hako.command(&words), usual, round % 2 == 0);
+                hits += kill_at_random(&mut random, hako.command(&words), usual, round % 2 == 0);
             }
+            check_hits("crash-run-detached", rounds() / 2, hits);
             for line in hako.call(&["ps", "-q"]).ok().lines() {
                 hako.call(&["exec", line, "true"]).ok();
             }
@@ -178,9 +192,10 @@ pub(crate) const CASES: &[Case] = &[
             let before = leak::Snapshot::take();
             hako.detached(&["--name", "box"], &["sleep", "1000"]);
             let usual = duration(hako.command(&["rm", "-f", "box"]));
+            let mut hits = 0;
             for round in 0..rounds() {
                 hako.detached(&["--name", "box"], &["sleep", "1000"]);
-                kill_at_random(
+                hits += kill_at_random(
                     &mut random,
                     hako.command(&["rm", "-f", "box"]),
                     usual,
@@ -189,6 +204,7 @@ pub(crate) const CASES: &[Case] = &[
                 // Its name must be free after one more rm, whatever the first one had done.
                 hako.call(&["rm", "-f", "box"]).exits(0);
             }
+            check_hits("crash-rm", rounds(), hits);
             check_no_leak(&hako, &before);
         },
     )

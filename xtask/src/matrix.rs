@@ -22,7 +22,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome {
             cargo.args(["test", "--package", "hako-tests", "--test", surface]);
             cargo.env("HAKO_TEST_RUNTIME", runtime).env("HAKO_TEST_EVERY_ROW", "1");
             if std::env::var_os("HAKO_RUNC_BIN").is_none() {
-                cargo.env("HAKO_RUNC_BIN", workspace.binary("debug", "hako-runc"));
+                cargo.env("HAKO_RUNC_BIN", workspace.shipped_runtime()?);
             }
             let ran = process::run(&mut cargo, &log, |_| false)?;
             passed &= ran.success || *runtime != RUNTIMES[0];

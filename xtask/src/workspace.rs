@@ -6,9 +6,6 @@ use std::{
     process::Command,
 };
 
-/// The profile that hako-runc is shipped in.
-pub(crate) const EMBEDDED: &str = "embedded";
-
 /// The workspace that this program was built from.
 pub(crate) struct Workspace {
     root: PathBuf,
@@ -49,6 +46,18 @@ impl Workspace {
     /// A binary as cargo leaves it: `profile` is the directory's name (`debug`, `release`, …).
     pub(crate) fn binary(&self, profile: &str, name: &str) -> PathBuf {
         self.target.join(profile).join(name)
+    }
+
+    /// hako-runc as it is shipped: what `bin/hako/build.rs` built last, to embed it.
+    pub(crate) fn shipped_runtime(&self) -> Result<PathBuf, String> {
+        let directory = self.target.join("embedded");
+        let targets = std::fs::read_dir(&directory)
+            .map_err(|error| format!("{}: {error}", directory.display()))?;
+        let built = targets.flatten().map(|target| target.path().join("embedded/hako-runc"));
+        let newest = built.max_by_key(|path| path.metadata().and_then(|data| data.modified()).ok());
+        newest
+            .filter(|path| path.is_file())
+            .ok_or_else(|| format!("no hako-runc below {}: build hako first", directory.display()))
     }
 
     /// `cargo` at the root, with what the tests look for in the environment.
