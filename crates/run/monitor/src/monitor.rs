@@ -91,7 +91,7 @@ pub fn run(dir: &Path, first: OwnedFd) -> Result<(), MonitorError> {
     // Before anything is opened: it would get one of their numbers.
     let outcome = detach_stdio()
         .and_then(|()| Monitor::open(dir))
-        .and_then(|(monitor, lock)| monitor.run(lock, &mut clients));
+        .and_then(|(monitor, spec, lock)| monitor.run(spec, lock, &mut clients));
     match outcome {
         Ok(Some(on_exit)) => Err(become_program(&on_exit)),
         Ok(None) => Ok(()),
@@ -107,15 +107,14 @@ pub fn run(dir: &Path, first: OwnedFd) -> Result<(), MonitorError> {
 struct Monitor {
     dir: PathBuf,
     config: Config,
-    spec: Spec,
     listener: OwnedFd,
     signals: SignalFd,
     mask_before: SignalSet,
 }
 
 impl Monitor {
-    /// The monitor, and the lock that says that it lives.
-    fn open(dir: &Path) -> Result<(Monitor, File), MonitorError> {
+    /// The monitor, its container's configuration, and the lock that says that it lives.
+    fn open(dir: &Path) -> Result<(Monitor, Spec, File), MonitorError> {
         let lock = take_lock(dir)?;
         let call = |call| move |source| MonitorError::Call { call, source };
         match process::setsid() {
@@ -131,11 +130,16 @@ impl Monitor {
         let spec: Spec = read_document(&dir.join("config.json"))?;
         let listener = listen(dir)?;
         let dir = dir.to_owned();
-        Ok((Monitor { dir, config, spec, listener, signals, mask_before }, lock))
+        Ok((Monitor { dir, config, listener, signals, mask_before }, spec, lock))
     }
 
     /// What is to be executed at the end, if anything.
-    fn run(&self, lock: File, clients: &mut Clients) -> Result<Option<OnExit>, MonitorError> {
+    fn run(
+        &self,
+        spec: Spec,
+        lock: File,
+        clients: &mut Clients,
+    ) -> Result<Option<OnExit>, MonitorError> {
         let call = |source| MonitorError::Call { call: "poll", source };
         let log = match self.config.log.clone() {
             Some(log) => {
@@ -146,7 +150,7 @@ impl Monitor {
         };
         let taken = std::mem::take(clients);
         let mut pump = Pump::new(taken, log, &self.listener, &self.signals);
-        let mut running = match self.start(&mut pump) {
+        let mut running = match self.start(&spec, &mut pump) {
             Ok(running) => running,
             Err(e) => {
                 *clients = std::mem::take(&mut pump.clients);
@@ -162,6 +166,9 @@ impl Monitor {
         };
         pump.clients.announce(&Event::Started { pid: running.pid() }, std::time::Instant::now());
 
+        // It may be long until its end.
+        drop(spec);
+        running.shrink();
         if let Err(e) = pump.run(running.pidfd()) {
             // A monitor that cannot watch its container must not leave it alone.
             record.error = call(e).to_string();
@@ -181,12 +188,12 @@ impl Monitor {
     }
 
     /// Makes the container and lets it run.
-    fn start(&self, pump: &mut Pump<'_>) -> Result<Running, MonitorError> {
+    fn start(&self, spec: &Spec, pump: &mut Pump<'_>) -> Result<Running, MonitorError> {
         let size = pump.listen();
-        let terminal = self.spec.process.as_ref().is_some_and(|process| process.terminal);
+        let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
         let (io, mut stdio) = match terminal {
             true => (Io::default(), Stdio::default()),
-            false => pipes(&self.config, &self.spec)?,
+            false => pipes(&self.config, spec)?,
         };
         pump.io = io;
         pump.stdin_once = self.config.stdin_once && !terminal;
@@ -197,7 +204,7 @@ impl Monitor {
         if self.config.init {
             stdio.program = Some(own_program()?);
         }
-        let plan = Plan::new(&self.spec, &self.dir, &options)?;
+        let plan = Plan::new(spec, &self.dir, &options)?;
         let mut created = hako_runtime::create(plan, stdio)?;
         if let Some(console) = created.take_console() {
             let call = |call| move |source| MonitorError::Call { call, source };

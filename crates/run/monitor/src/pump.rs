@@ -2,13 +2,13 @@
 //! signals and sizes, until the container's process has ended.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hako_sys::poll::{PollFd, poll, try_read};
 use hako_sys::process;
 use hako_sys::signal::{SIGCHLD, SIGHUP, SignalFd};
 use hako_sys::tty::{self, WindowSize};
-use hako_sys::{Errno, Result};
+use hako_sys::{Errno, Result, memfd};
 
 use crate::clients::{Clients, Wish};
 use crate::log::{Stream, Writer};
@@ -68,7 +68,12 @@ pub(crate) struct Pump<'a> {
     /// The container's process; 0 before it runs.
     pub(crate) pid: i32,
     buffer: Vec<u8>,
+    /// When to give memory back.
+    shrink_at: Option<Instant>,
 }
+
+/// How long nothing happens before we make ourselves small.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// Which descriptors woke us.
 #[derive(Default)]
@@ -79,6 +84,12 @@ struct Ready {
     stderr: bool,
     clients: bool,
     listener: bool,
+}
+
+impl Ready {
+    fn any(&self) -> bool {
+        self.signals || self.stdout || self.stderr || self.clients || self.listener
+    }
 }
 
 impl<'a> Pump<'a> {
@@ -97,6 +108,7 @@ impl<'a> Pump<'a> {
             signals,
             pid: 0,
             buffer: vec![0; CHUNK],
+            shrink_at: None,
         }
     }
 
@@ -114,6 +126,7 @@ impl<'a> Pump<'a> {
 
     /// Until the process of `pidfd` has ended. It is not reaped yet.
     pub(crate) fn run(&mut self, pidfd: BorrowedFd<'_>) -> Result<()> {
+        self.shrink_at = Some(Instant::now() + SETTLED);
         loop {
             let ready = self.wait(Some(pidfd))?;
             if ready.signals {
@@ -121,7 +134,17 @@ impl<'a> Pump<'a> {
             }
             self.serve(&ready, Some(pidfd))?;
             if ready.ended {
+                self.shrink_at = None;
                 return Ok(());
+            }
+            match self.shrink_at {
+                Some(at) if at <= Instant::now() => {
+                    self.shrink_at = None;
+                    self.buffer = Vec::new();
+                    memfd::forget_file_pages()?;
+                }
+                _ if ready.any() => self.shrink_at = Some(Instant::now() + SETTLED),
+                _ => {}
             }
         }
     }
@@ -186,7 +209,9 @@ impl<'a> Pump<'a> {
         fds.extend(self.clients.sockets().map(|(fd, writing)| PollFd::new(fd, true, writing)));
 
         let now = Instant::now();
-        let timeout = self.clients.deadline().map(|d| d.saturating_duration_since(now));
+        let wake_at = self.clients.deadline().into_iter().chain(self.shrink_at).min();
+        let timeout = wake_at.map(|at| at.saturating_duration_since(now));
+        let stalled = self.clients.deadline();
         let woken = poll(&mut fds, timeout)?;
         let readable = |at: Option<usize>| at.is_some_and(|at| fds[at].is_readable());
         Ok(Ready {
@@ -195,8 +220,8 @@ impl<'a> Pump<'a> {
             stdout: readable(stdout),
             stderr: readable(stderr),
             listener: readable(listener),
-            // A timeout means that someone has stalled.
-            clients: woken == 0
+            // Someone may have stalled.
+            clients: (woken == 0 && stalled.is_some())
                 || fds[first_client..].iter().any(|fd| fd.is_readable() || fd.is_writable()),
         })
     }
@@ -233,6 +258,7 @@ impl<'a> Pump<'a> {
         if !ready.clients {
             return;
         }
+        self.buffer.resize(CHUNK, 0);
         let (console, mut buffer) = (self.io.console.as_ref(), std::mem::take(&mut self.buffer));
         self.clients.serve(&mut buffer, Instant::now(), &mut |wish| match wish {
             // Both come too late at times: the terminal or the process is gone then.
@@ -253,6 +279,7 @@ impl<'a> Pump<'a> {
     /// Moves one chunk of output; false when there is none now, or none any more.
     fn read_output(&mut self, stream: Stream) -> Result<bool> {
         let Some(fd) = self.io.output(stream) else { return Ok(false) };
+        self.buffer.resize(CHUNK, 0);
         match try_read(fd.as_fd(), &mut self.buffer)? {
             None => Ok(false),
             Some(0) => {

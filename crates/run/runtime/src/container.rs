@@ -402,6 +402,13 @@ impl Running {
         self.inner.init.ours.set(false);
     }
 
+    /// Frees what only starting needed: who stays beside the container stays small.
+    pub fn shrink(&mut self) {
+        let plan = &mut self.inner.plan;
+        (plan.steps, plan.prepared, plan.warnings) = Default::default();
+        plan.spec = Default::default();
+    }
+
     /// Sends a signal to the process.
     pub fn kill(&self, number: i32) -> Result<()> {
         hako_sys::process::pidfd_send_signal(self.pidfd(), number)

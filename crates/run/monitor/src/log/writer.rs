@@ -160,7 +160,7 @@ impl Writer {
         }
         self.batch_output = 0;
         // What one burst of short lines needed is not kept for ever.
-        if self.batch.capacity() > 4 * BATCH_SIZE {
+        if self.batch.capacity() > BATCH_SIZE {
             self.batch = Vec::new();
         } else {
             self.batch.clear();
