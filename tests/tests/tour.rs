@@ -87,7 +87,9 @@ fn tour() {
             continue;
         }
         let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("cd '{}' && {}", directory.display(), step.command)]);
+        // Both streams in one, in the order that a person sees.
+        let script = format!("exec 2>&1; cd '{}' && {}", directory.display(), step.command);
+        shell.args(["-c", &script]);
         shell.env("PATH", &path);
         for (name, value) in hako.command(&[]).get_envs() {
             shell.env(name, value.unwrap_or_default());

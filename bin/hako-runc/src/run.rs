@@ -169,10 +169,6 @@ pub(crate) fn exec(context: &Context, parsed: &Parsed) -> Outcome {
     let [id, command @ ..] = parsed.positional.as_slice() else {
         return Err("container ID is missing".to_owned().into());
     };
-    let fail = |e: hako_runtime::Error| Failure {
-        message: format!("exec failed: {}", crate::log::chain(&e)),
-        status: 255,
-    };
     let container = Container::load(&context.root, id)?;
     let mut process = match parsed.get("process") {
         Some(path) => {
@@ -201,7 +197,17 @@ pub(crate) fn exec(context: &Context, parsed: &Parsed) -> Outcome {
     options.cgroup = parsed.get("cgroup").map(str::to_owned);
     (options.preserve_fds, options.extra_env) = inherited(parsed)?;
     let signals = Signals::block().map_err(|e| format!("block signals: {e}"))?;
-    let mut running = container.exec(&process, &options, Stdio::default()).map_err(fail)?;
+    let mut running = match container.exec(&process, &options, Stdio::default()) {
+        Ok(running) => running,
+        Err(e) => {
+            let message = format!("exec failed: {}", crate::log::chain(&e));
+            if !parsed.has("for-engine") {
+                return Err(Failure { message, status: 255 });
+            }
+            eprintln!("OCI runtime {message}");
+            return Ok(u8::try_from(e.exit_code()).unwrap_or(u8::MAX));
+        }
+    };
     for warning in running.warnings() {
         context.log.warn(warning);
     }

@@ -48,6 +48,7 @@ const EXEC: &[Flag] = &[
     value("preserve-fds", None, "N", "pass N more descriptors"),
     value("cgroup", None, "PATH", "a cgroup below the container's"),
     switch("ignore-paused", None, "also in a paused container"),
+    switch("for-engine", None, "fail in an engine's words and codes: 126, 127"),
     switch("clamp-limits", None, "where a limit cannot be raised, take the nearest"),
 ];
 

@@ -50,6 +50,8 @@ impl Engine {
         };
         let mut arguments: Vec<String> =
             vec!["--root".into(), self.places.runtime_root().display().to_string(), "exec".into()];
+        // Its errors are this command's, and so is its exit status.
+        arguments.push("--for-engine".into());
         let mut option = |name: &str, value: &str| {
             arguments.push(name.into());
             arguments.push(value.into());
