@@ -4,7 +4,12 @@
 //! until all of it is there; until then a lease and a hold keep it, and when loading fails, or is
 //! killed, it is garbage.
 
-use std::{collections::BTreeMap, io, thread};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 use hako_content::{Lease, Names};
 use hako_oci::{Descriptor, Digest, Platform, Reference, image::Manifest, media_type};
@@ -148,18 +153,43 @@ pub(crate) fn diff_id_error(error: hako_snapshot::Error, diff_ids: &[Digest]) ->
     }
 }
 
+/// Two at once: while one waits for the disk, the other hashes.
+const STORING_THREADS: usize = 2;
+
 fn put_layers(
     contents: &Contents,
     lease: &Lease,
     files: &[LayerFile],
     diff_ids: &[Digest],
 ) -> Result<Vec<Descriptor>> {
-    files
-        .iter()
-        .zip(diff_ids)
-        .enumerate()
-        .map(|(index, (file, diff_id))| layer::put(contents, lease, index, file, diff_id))
-        .collect()
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(usize, Descriptor)>> {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let (Some(file), Some(diff_id)) = (files.get(index), diff_ids.get(index)) else {
+                return Ok(done);
+            };
+            let put = layer::put(contents, lease, index, file, diff_id);
+            // The other thread need not begin what will be thrown away.
+            done.push((index, put.inspect_err(|_| next.store(files.len(), Ordering::Relaxed))?));
+        }
+    };
+    let done = thread::scope(|scope| {
+        let others: Vec<_> = (1..STORING_THREADS).map(|_| scope.spawn(work)).collect();
+        let mut done = work();
+        for other in others {
+            let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            done = done.and_then(|mut done| {
+                done.extend(other?);
+                Ok(done)
+            });
+        }
+        done
+    });
+    let mut done = done?;
+    done.sort_by_key(|(index, _)| *index);
+    Ok(done.into_iter().map(|(_, descriptor)| descriptor).collect())
 }
 
 /// The manifest of an image that has none. Equal images have equal manifests.
