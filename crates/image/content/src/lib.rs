@@ -33,6 +33,25 @@
 //!
 //! Only what was dead both before a [`Db::sync`] and in the transaction is taken: so no power cut
 //! brings back a reference to a blob that is gone.
+//!
+//! ```
+//! use std::{collections::BTreeMap, sync::Arc};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! let db = Arc::new(hako_db::Db::open(&dir.path().join("hako.db"))?);
+//! let store = hako_content::Store::open(&dir.path().join("content"), db)?;
+//!
+//! let lease = store.lease()?;
+//! let hello = lease.put_bytes("text/plain", b"hello")?;
+//! lease.publish(|names| names.set("greeting", &hello, &BTreeMap::new()))?;
+//!
+//! assert_eq!(store.collect()?.blobs, 0);
+//! store.update(|names| names.remove("greeting"))?;
+//! assert_eq!(store.collect()?.blobs, 1);
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -11,6 +11,17 @@
 //! | `load`, `save` | from there into the store, and back |
 //! | `names` | what names of the content store mean |
 //! | `store`, `remove`, `inspect` | finding, naming, removing and showing |
+//!
+//! ```no_run
+//! use hako_image::{ImageStore, LoadOptions, Source};
+//!
+//! fn show(images: &ImageStore) -> hako_image::Result<()> {
+//!     images.load(Source::Path("alpine.tar.gz".into()), &LoadOptions::default())?;
+//!     let image = images.resolve("alpine:3.10")?;
+//!     println!("{} {:?}", image.id(), image.config().config);
+//!     images.save(&["alpine:3.10"], std::io::stdout())
+//! }
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -387,6 +387,30 @@ fn a_compressed_archive_must_be_whole_to_its_last_byte() {
 }
 
 #[test]
+fn archives_may_be_compressed_in_other_ways() {
+    let archive = tar(&docker_archive("a:1", &[&layer("a")]));
+    let zstd = zstd::encode_all(&archive[..], 3).unwrap();
+    for (name, compressed) in [("zstd", zstd), ("bzip2", bzip2_of(&archive))] {
+        check(compressed.clone(), Ok(&["a:1"]), name);
+        let cut = compressed[..compressed.len() - 3].to_vec();
+        check(cut, Err("data"), name);
+        // A layer that there is no media type for is kept without its compression.
+        let mut inner = docker_archive("a:1", &[&layer("a")]);
+        inner[2] = file("0/layer.tar", bzip2_of(&layer("a")));
+        let place = place();
+        place.load_stream(tar(&inner)).unwrap();
+        let layers = place.images.resolve("a:1").unwrap().manifest().layers.clone();
+        assert_eq!(layers, [Descriptor::of(media_type::OCI_LAYER, &layer("a"))]);
+    }
+}
+
+fn bzip2_of(bytes: &[u8]) -> Vec<u8> {
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    std::io::Write::write_all(&mut bzip2, bytes).unwrap();
+    bzip2.finish().unwrap()
+}
+
+#[test]
 fn layers_may_be_compressed_within_an_archive() {
     let plain = layer("a");
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -11,6 +11,13 @@
 //! | [`system`] | `docker version` and `docker info` |
 //!
 //! Nothing here does I/O. Lists and maps that Go writes as `null` when they are empty are read so.
+//!
+//! ```
+//! let manifest = br#"[{"Config":"c.json","RepoTags":["a:1"],"Layers":["0/layer.tar"]}]"#;
+//! let items = hako_docker::archive::parse_manifest(manifest)?;
+//! assert_eq!(items[0].layers, ["0/layer.tar"]);
+//! # Ok::<(), hako_docker::archive::Error>(())
+//! ```
 
 #![forbid(unsafe_code)]
 
