@@ -7,7 +7,7 @@ use std::{
 };
 
 use hako_engine::{Container, CreateRequest, Engine, Error, Record, options};
-use hako_oci::{Digest, Reference, reference};
+use hako_oci::{Digest, Platform, Reference, platform, reference};
 
 use crate::{
     failure::{CODE_HAKO, Failure, success},
@@ -52,6 +52,13 @@ pub(super) fn request(draft: &mut Draft, words: &[String]) -> Result<CreateReque
         return Err(error.to_string());
     }
     draft.options.command = command.to_vec();
+    if let Some(text) = &draft.platform {
+        let wanted: Platform = text.parse().map_err(|e: platform::Error| e.to_string())?;
+        let host = Platform::host();
+        if !host.matches(&wanted) {
+            return Err(format!("cannot run {wanted} on {host}: emulation is not in this version"));
+        }
+    }
     if let Some(path) = &draft.cidfile
         && path.exists()
     {
@@ -84,7 +91,7 @@ pub(super) fn request(draft: &mut Draft, words: &[String]) -> Result<CreateReque
 
 fn log(draft: &Draft, record: &mut Record) -> Result<(), String> {
     match draft.log_driver.as_deref() {
-        None | Some("" | "json-file" | "local") => {}
+        None | Some("" | "json-file") => {}
         Some("none") => record.no_log = true,
         Some(other) => return Err(format!("logger: no log driver named '{other}' is registered")),
     }
@@ -161,5 +168,52 @@ fn with_code(failure: Failure, code: u8) -> Failure {
     match failure {
         Failure::Refused { message, .. } => Failure::Failed { message, code },
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str) -> Result<CreateRequest, String> {
+        let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let mut draft = Draft::default();
+        let words = flag::parse(run_flags::RUN, Order::First, &args, &mut draft).unwrap();
+        request(&mut draft, &words)
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_before_anything_is_made() {
+        for (line, want) in [
+            ("--platform windows/amd64 a", "emulation"),
+            ("--platform linux a", "invalid platform"),
+            ("--log-driver syslog a", "no log driver named"),
+            ("--log-opt colour=red a", "unknown log opt"),
+            ("-d -a stdout a", "--detach"),
+            ("--cidfile / a", "container ID file found"),
+            ("UPPER", "must be lowercase"),
+            ("a:b:c", "invalid reference format"),
+        ] {
+            let error = check(line).expect_err(line);
+            assert!(error.contains(want), "{line}: {error}");
+        }
+        let id = "a".repeat(64);
+        assert!(check(&id).is_ok() && check(&format!("sha256:{id}")).is_ok());
+    }
+
+    #[test]
+    fn attached_streams_follow_the_flags() {
+        let attached = |line| check(line).unwrap().record.attached;
+        assert_eq!(attached("a"), [false, true, true]);
+        assert_eq!(attached("-i a"), [true; 3]);
+        assert_eq!(attached("-di a"), [false; 3]);
+        assert_eq!(attached("-a stderr a"), [false, false, true]);
+    }
+
+    #[test]
+    fn logs_have_bounds() {
+        let record = check("--log-opt max-size=10m --log-opt max-file=3 a").unwrap().record;
+        assert_eq!((record.log_bytes_max, record.log_files_max), (Some(10 << 20), 3));
+        assert!(check("--log-driver none a").unwrap().record.no_log);
     }
 }
