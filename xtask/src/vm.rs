@@ -342,6 +342,15 @@ fn add_tests(tree: &mut Tree, workspace: &Path, options: &Options) -> Result<Vec
     let drives_engine = |wanted: &Wanted| matches!(wanted, Wanted::Test(name) if ENGINE_TESTS.contains(&name.as_str()));
     if options.wanted.iter().any(drives_engine) {
         exports.push_str("export HAKO_BIN=/usr/local/bin/hako\n");
+        let data = std::env::var_os("HAKO_TEST_DATA")
+            .map_or_else(|| workspace.join("../shared/data"), PathBuf::from);
+        if let Ok(data) = data.canonicalize() {
+            tree.copy(&data, &data)?;
+            exports.push_str(&format!(
+                "export HAKO_TEST_DATA={}\n",
+                quote(&data.display().to_string())
+            ));
+        }
         guest::add_program(
             tree,
             Path::new("/usr/local/bin/hako"),
