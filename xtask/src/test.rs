@@ -111,7 +111,7 @@ const STEPS: &[Step] = &[
     Step { name: "tour", help: "the README's tour, as printed", action: Action::Surface },
     Step {
         name: "vm",
-        help: "cgroup v2, AppArmor and the runtime's suite in a virtual machine (tests/vm)",
+        help: "cgroup v2 and AppArmor, in a virtual machine (tests/vm)",
         action: Action::Machine,
     },
     Step {
