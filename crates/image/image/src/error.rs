@@ -1,6 +1,6 @@
 //! What can go wrong with images. Where Docker has a text for it, it is Docker's.
 
-use std::{io, path::PathBuf};
+use std::{fmt::Display, io, path::PathBuf};
 
 use hako_oci::{Digest, Platform};
 
@@ -25,7 +25,7 @@ pub enum Error {
     #[error("invalid archive: {0}")]
     Tar(#[from] hako_tar::Error),
     /// A name that leads out of the archive.
-    #[error("invalid archive: entry {0:?} has a name that leads out of it")]
+    #[error("invalid archive: entry \"{}\" has a name that leads out of it", shown(.0))]
     EntryName(String),
     /// More of something than is believed.
     #[error("invalid archive: more than {limit} {what}")]
@@ -36,13 +36,13 @@ pub enum Error {
         limit: u64,
     },
     /// A file that another refers to is missing.
-    #[error("invalid archive: {path} is not in it")]
+    #[error("invalid archive: {} is not in it", shown(path))]
     MissingEntry {
         /// Which.
         path: String,
     },
     /// Links that lead round, or one that is longer than any.
-    #[error("invalid archive: too many links in {path}")]
+    #[error("invalid archive: too many links in {}", shown(path))]
     Links {
         /// Which path.
         path: String,
@@ -54,10 +54,10 @@ pub enum Error {
     )]
     NoLayout,
     /// A version of the OCI layout that nobody has defined.
-    #[error("oci-layout: unsupported version {0:?}, want \"1.0.0\"")]
+    #[error("oci-layout: unsupported version \"{}\", want \"1.0.0\"", shown(.0))]
     LayoutVersion(String),
     /// A document of the archive is no JSON, or not the right one.
-    #[error("{path}: {source}")]
+    #[error("{}: {}", shown(path), shown(source))]
     Json {
         /// Which.
         path: String,
@@ -65,10 +65,10 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// One of Docker's documents is invalid.
-    #[error(transparent)]
+    #[error("{}", shown(.0))]
     Docker(#[from] hako_docker::archive::Error),
     /// One of OCI's documents is invalid.
-    #[error("{path}: {source}")]
+    #[error("{}: {}", shown(path), shown(source))]
     Document {
         /// Which.
         path: String,
@@ -76,7 +76,7 @@ pub enum Error {
         source: hako_oci::image::Error,
     },
     /// The configuration has no layers, as nothing that a container can run in has.
-    #[error("{0}: invalid image JSON, no RootFS key")]
+    #[error("{}: invalid image JSON, no RootFS key", shown(.0))]
     NoRootFs(String),
     /// Manifest and configuration do not have as many layers.
     #[error("invalid manifest, layers length mismatch: expected {layers}, got {diff_ids}")]
@@ -97,7 +97,7 @@ pub enum Error {
         actual: Digest,
     },
     /// A layer of a type that cannot be unpacked.
-    #[error("layer {digest}: unsupported media type {media_type:?}")]
+    #[error("layer {digest}: unsupported media type \"{}\"", shown(media_type))]
     LayerType {
         /// Which layer.
         digest: Digest,
@@ -105,7 +105,7 @@ pub enum Error {
         media_type: String,
     },
     /// What was taken for an image is something else, as a chart or a signature.
-    #[error("{digest} is not an image: its configuration is of type {media_type:?}")]
+    #[error("{digest} is not an image: its configuration is of type \"{}\"", shown(media_type))]
     NotAnImage {
         /// The manifest.
         digest: Digest,
@@ -113,7 +113,7 @@ pub enum Error {
         media_type: String,
     },
     /// An image that this kernel cannot run.
-    #[error("cannot load {os} image on linux")]
+    #[error("cannot load {} image on linux", shown(os))]
     Os {
         /// What it is for.
         os: String,
@@ -130,13 +130,13 @@ pub enum Error {
     #[error("index {0} is nested too deeply")]
     IndexDepth(Digest),
     /// A name in an archive that is none, or that has no tag.
-    #[error("invalid tag {0:?}")]
+    #[error("invalid tag \"{}\"", shown(.0))]
     Tag(String),
     /// `repositories` names a layer that is not there.
-    #[error("invalid target ID: {0}")]
+    #[error("invalid target ID: {}", shown(.0))]
     LegacyTarget(String),
     /// Layers of the oldest layout that are each other's parents.
-    #[error("layer {0} is its own ancestor")]
+    #[error("layer {} is its own ancestor", shown(.0))]
     LegacyCycle(String),
     /// A name that follows no grammar.
     #[error("{0}")]
@@ -185,13 +185,48 @@ pub enum Error {
     Root(#[from] hako_root::Error),
 }
 
+/// How much of a text from an archive an error shows.
+const SHOWN_CHARS_MAX: usize = 300;
+
+/// A text that an archive chose, as it may be shown: not endless, and nothing for the terminal.
+fn shown(text: impl Display) -> String {
+    let mut shown = String::new();
+    let text = text.to_string();
+    let mut chars = text.chars();
+    for c in chars.by_ref().take(SHOWN_CHARS_MAX) {
+        match c.is_control() {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    if chars.next().is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 fn list(platforms: &[Platform]) -> String {
     match platforms {
         [] => "none at all".into(),
-        some => some.iter().map(Platform::to_string).collect::<Vec<_>>().join(", "),
+        some => shown(some.iter().map(Platform::to_string).collect::<Vec<_>>().join(", ")),
     }
 }
 
 fn begins(ids: &[Digest]) -> String {
     ids.iter().map(Digest::short).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_archives_are_shown_short_and_plain() {
+        assert_eq!(Error::Tag("a:1".into()).to_string(), "invalid tag \"a:1\"");
+        let path = "\u{1b}[2J\n\u{9b}x".into();
+        let text = Error::MissingEntry { path }.to_string();
+        assert_eq!(text, "invalid archive: \\u{1b}[2J\\n\\u{9b}x is not in it");
+        let long = Error::Tag("é".repeat(10 << 20)).to_string();
+        assert!(long.len() < 1000 && long.ends_with("…\""), "{}", long.len());
+    }
 }
