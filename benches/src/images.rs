@@ -11,7 +11,7 @@ use hako_tests::{
 };
 
 use crate::{
-    measure::{Contestant, take_turns},
+    measure::{Contestant, qualify, take_turns},
     peers::Podman,
     report::Table,
 };
@@ -85,7 +85,12 @@ fn contest(archive: &std::path::Path, rounds: u32) -> Result<Table, String> {
             .after(move |_| empty(&again)),
         );
     }
-    Ok(Table::of_costs(&take_turns(&contestants, rounds)?))
+    let (contestants, notes) = qualify(contestants);
+    let mut table = Table::of_costs(&take_turns(&contestants, rounds)?);
+    for note in notes {
+        table.note(note);
+    }
+    Ok(table)
 }
 
 fn empty(directory: &std::path::Path) {

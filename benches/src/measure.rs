@@ -88,6 +88,25 @@ fn middle(sorted: &[Duration]) -> Duration {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
+/// Leaves out who cannot do it at all, each with what it says.
+pub(crate) fn qualify(contestants: Vec<Contestant>) -> (Vec<Contestant>, Vec<String>) {
+    let mut able = Vec::new();
+    let mut notes = Vec::new();
+    for contestant in contestants {
+        match once(&(contestant.command)(0)) {
+            Ok(_) => {
+                (contestant.after)(0);
+                able.push(contestant);
+            }
+            Err(error) => {
+                let lines: Vec<&str> = error.lines().skip(1).take(5).map(str::trim).collect();
+                notes.push(format!("{} cannot: {}", contestant.name, lines.join("; ")));
+            }
+        }
+    }
+    (able, notes)
+}
+
 /// Runs every contestant `rounds` times in turns, after one round that is not counted.
 pub(crate) fn take_turns(contestants: &[Contestant], rounds: u32) -> Result<Vec<Cost>, String> {
     let mut costs: Vec<Cost> = contestants

@@ -78,6 +78,19 @@ impl Podman {
     }
 }
 
+impl Drop for Podman {
+    fn drop(&mut self) {
+        // podman keeps its store mounted on itself.
+        for point in self.place.mounts().iter().rev() {
+            if let Err(error) =
+                rustix::mount::unmount(point.as_str(), rustix::mount::UnmountFlags::DETACH)
+            {
+                eprintln!("umount({point}): {error}");
+            }
+        }
+    }
+}
+
 fn podman(program: &Path, place: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.arg("--root").arg(place.join("root")).arg("--runroot").arg(place.join("run"));
