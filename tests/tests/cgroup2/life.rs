@@ -86,6 +86,21 @@ pub(crate) const CASES: &[Case] = &[
         assert_eq!(processes(&cgroup(&container)).len(), 2);
     }),
     Case::new(
+        "exec-beside-a-busy-init",
+        "runc exec",
+        "exec works in a container that handed its controllers down and so takes no process itself",
+        || {
+            needs(&["memory"]);
+            let script = "cd /sys/fs/cgroup && mkdir init && echo $$ > init/cgroup.procs && \
+                          echo +memory > cgroup.subtree_control && echo ready && exec sleep 1000";
+            let mut container = container(script, json!({}));
+            writable(&mut container);
+            start(&container);
+            wait_for(&container, "ready");
+            container.exec(&[], &["cat", "/proc/self/cgroup"]).prints("0::/init");
+        },
+    ),
+    Case::new(
         "joined-cgroup-namespace",
         "config-linux.md#namespaces",
         "a container joins another one's cgroup namespace, and is in its own cgroup nevertheless",
