@@ -39,6 +39,16 @@ enum To {
     NextKind,
     /// The ending for devices with an exception.
     Exception,
+    /// The ending that grants, of ordered rules.
+    Granted,
+    /// The ending that refuses, of ordered rules.
+    Refused,
+}
+
+impl To {
+    fn opposite(self) -> To {
+        if self == To::Granted { To::Refused } else { To::Granted }
+    }
 }
 
 #[derive(Default)]
@@ -81,6 +91,9 @@ pub fn compile(policy: &Policy) -> Vec<Insn> {
     w.op(ALU_AND_K, KIND, 0, 0, 0xffff);
     w.op(LDX_MEM_W, MAJOR, CONTEXT, 4, 0);
     w.op(LDX_MEM_W, MINOR, CONTEXT, 8, 0);
+    if policy.needs_order() {
+        return ordered(w, policy);
+    }
     for (kind, number) in [(Kind::Char, 2), (Kind::Block, 1)] {
         let exceptions: Vec<_> =
             policy.exceptions.iter().copied().filter(|e| e.kind == kind).collect();
@@ -101,6 +114,40 @@ pub fn compile(policy: &Policy) -> Vec<Insn> {
     if w.open.iter().any(|o| o.1 == To::Exception) {
         w.here(To::Exception);
         w.op(ALU_MOV_K, R0, 0, 0, i32::from(!policy.allow));
+        w.op(EXIT, 0, 0, 0, 0);
+    }
+    w.program
+}
+
+/// Rules in order: from the last to the first, each decides about the access that it names and that
+/// none after it named.
+fn ordered(mut w: Writer, policy: &Policy) -> Vec<Insn> {
+    for (allow, rule) in policy.ordered.iter().rev() {
+        let kind = match rule.kind {
+            Kind::Block => 1,
+            Kind::Char => 2,
+        };
+        w.jump(JNE_K, KIND, kind, To::Next);
+        for (register, number) in [(MAJOR, rule.major), (MINOR, rule.minor)] {
+            if let Some(number) = number {
+                w.jump(JNE_K, register, number, To::Next);
+            }
+        }
+        if *allow {
+            w.op(ALU_AND_K, ACCESS, 0, 0, !i32::from(rule.access));
+            w.jump(JEQ_K, ACCESS, 0, To::Granted);
+        } else {
+            w.op(ALU_MOV_X, R0, ACCESS, 0, 0);
+            w.op(ALU_AND_K, R0, 0, 0, i32::from(rule.access));
+            w.jump(JNE_K, R0, 0, To::Refused);
+        }
+        w.here(To::Next);
+    }
+    for (to, grants) in [(To::Granted, true), (To::Refused, false)] {
+        // What no rule decided falls into the ending of the default.
+        let (to, grants) = if policy.allow { (to, grants) } else { (to.opposite(), !grants) };
+        w.here(to);
+        w.op(ALU_MOV_K, R0, 0, 0, i32::from(grants));
         w.op(EXIT, 0, 0, 0, 0);
     }
     w.program
@@ -238,7 +285,7 @@ mod tests {
     proptest! {
         #[test]
         fn program_does_what_the_policy_says(rules in prop::collection::vec(rule(), 0..12)) {
-            let Ok(policy) = Policy::new(&rules) else { return Ok(()) };
+            let policy = Policy::new(&rules).unwrap();
             let program = compile(&policy);
             for kind in [Kind::Block, Kind::Char] {
                 for (major, minor) in [(0, 0), (1, 3), (2, 1), (3, 3), (3, 31), (3, 32), (1, 64), (2, 63), (31, 2), (5, 2), (136, 9), (10, 200)] {
@@ -252,6 +299,74 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// What the rules say about one access, read one by one.
+    fn last_word(rules: &[DeviceCgroup], kind: Kind, major: u32, minor: u32, bit: Access) -> bool {
+        let letter = match bit {
+            MKNOD => 'm',
+            READ => 'r',
+            _ => 'w',
+        };
+        let mut granted = false;
+        for rule in rules {
+            let text = rule.access.as_deref().unwrap_or("");
+            let number =
+                |n: Option<i64>, have: u32| n.is_none_or(|n| n == -1 || n == i64::from(have));
+            let about = match rule.kind.as_deref() {
+                Some("b") => kind == Kind::Block,
+                Some("c") => kind == Kind::Char,
+                _ => {
+                    granted = rule.allow;
+                    continue;
+                }
+            };
+            let named = text.contains(letter) || text.is_empty() && !rule.allow;
+            if about && number(rule.major, major) && number(rule.minor, minor) && named {
+                granted = rule.allow;
+            }
+        }
+        let default = Policy::new(&[]).unwrap();
+        let allows = rules.iter().rev().find(|r| r.kind.as_deref() == Some("a"));
+        granted || !allows.is_some_and(|a| a.allow) && default.permits(kind, major, minor, bit)
+    }
+
+    proptest! {
+        #[test]
+        fn policy_is_the_last_word_of_the_rules(rules in prop::collection::vec(rule(), 0..12)) {
+            let policy = Policy::new(&rules).unwrap();
+            for kind in [Kind::Block, Kind::Char] {
+                for (major, minor) in [(0, 0), (1, 3), (2, 1), (3, 31), (31, 2), (10, 200)] {
+                    for bit in [MKNOD, READ, WRITE] {
+                        prop_assert_eq!(
+                            policy.permits(kind, major, minor, bit),
+                            last_word(&rules, kind, major, minor, bit),
+                            "{:?} {}:{} {} {:?}", kind, major, minor, bit, policy
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_is_taken_back_in_v2_only() {
+        let rule = |allow, minor| DeviceCgroup {
+            allow,
+            kind: Some("c".into()),
+            major: Some(1),
+            minor,
+            access: Some("w".into()),
+        };
+        let policy = Policy::new(&[rule(true, None), rule(false, Some(11))]).unwrap();
+        let program = compile(&policy);
+        assert!(run(&program, Kind::Char, 1, 12, WRITE));
+        assert!(!run(&program, Kind::Char, 1, 11, WRITE));
+        assert!(run(&program, Kind::Char, 1, 3, READ | WRITE));
+        assert_eq!(
+            policy.v1_lines().unwrap_err().to_string(),
+            "linux.resources.devices[1]: takes back a part of what a wider rule gave, which only cgroup v2 can"
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Device access: rules of `linux.resources.devices`, made lines of cgroup v1 or a program of v2.
 //!
-//! Rules apply in order, on top of each other. What is left of them is a default and a list of
-//! exceptions ([`Policy`]), which both versions can express, with v1's meaning: access is granted
-//! (or refused, where all is allowed by default) by one exception alone.
+//! Rules apply in order, on top of each other. What is left of them is mostly a default and a list
+//! of exceptions, which both versions can express, with v1's meaning: access is granted (or refused,
+//! where all is allowed by default) by one exception alone. A rule that takes back a part of what a
+//! wider one gave needs the order itself; only v2 can have that.
 
 use hako_oci::runtime::DeviceCgroup;
 
@@ -47,6 +48,10 @@ pub struct Policy {
     pub allow: bool,
     /// Exceptions: allowed ones where `allow` is false, refused ones where it is true.
     pub exceptions: Vec<Exception>,
+    /// All rules in order, each with whether it allows, the default before them.
+    pub(crate) ordered: Vec<(bool, Exception)>,
+    /// The first rule that the exceptions cannot express.
+    order_rule: Option<String>,
 }
 
 /// Devices that every container may use, as of runc and crun: any node may be made; null, zero,
@@ -76,15 +81,27 @@ impl Policy {
         }
         if !policy.allow {
             for (kind, major, minor, access) in DEFAULT {
-                policy.add(Exception { kind, major, minor, access });
+                let exception = Exception { kind, major, minor, access };
+                policy.ordered.push((true, exception));
+                policy.add(exception);
             }
         }
         Ok(policy)
     }
 
+    /// Everything is allowed.
+    pub fn all() -> Policy {
+        Policy { allow: true, ..Policy::default() }
+    }
+
     /// Whether everything is allowed, so that nothing needs to be set up.
     pub fn allows_all(&self) -> bool {
         self.allow && self.exceptions.is_empty()
+    }
+
+    /// Whether only the rules in their order can express it.
+    pub(crate) fn needs_order(&self) -> bool {
+        self.order_rule.is_some()
     }
 
     fn apply(&mut self, rule: &DeviceCgroup, path: &str) -> Result<()> {
@@ -107,7 +124,7 @@ impl Policy {
                     return Err(Error::invalid(path.to_owned(), why));
                 }
                 // As runc: whatever access it names, it is a new start.
-                *self = Policy { allow: rule.allow, exceptions: Vec::new() };
+                *self = Policy { allow: rule.allow, ..Policy::default() };
                 return Ok(());
             }
             Some("c" | "u") => Kind::Char,
@@ -120,10 +137,12 @@ impl Policy {
             }
         };
         let exception = Exception { kind, major, minor, access };
+        self.ordered.push((rule.allow, exception));
         if rule.allow == self.allow {
-            return self.take(exception, path);
+            self.take(exception, path);
+        } else {
+            self.add(exception);
         }
-        self.add(exception);
         Ok(())
     }
 
@@ -140,28 +159,29 @@ impl Policy {
     }
 
     /// Takes access away from all exceptions that `gone` covers.
-    fn take(&mut self, gone: Exception, path: &str) -> Result<()> {
+    fn take(&mut self, gone: Exception, path: &str) {
         let within = |wide: Option<u32>, narrow: Option<u32>| wide.is_none() || wide == narrow;
+        let meet = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
         for e in self.exceptions.iter_mut().filter(|e| e.kind == gone.kind) {
             if within(gone.major, e.major) && within(gone.minor, e.minor) {
                 e.access &= !gone.access;
-            } else if within(e.major, gone.major)
-                && within(e.minor, gone.minor)
+            } else if meet(e.major, gone.major)
+                && meet(e.minor, gone.minor)
                 && e.access & gone.access != 0
             {
-                // Neither version has an exception to an exception.
-                return Err(Error::invalid(
-                    path.to_owned(),
-                    "takes back a part of what an earlier rule with wildcards gave".to_owned(),
-                ));
+                // There is no exception to an exception.
+                self.order_rule.get_or_insert_with(|| path.to_owned());
             }
         }
         self.exceptions.retain(|e| e.access != 0);
-        Ok(())
     }
 
     /// The lines of cgroup v1: file and value, in order.
-    pub fn v1_lines(&self) -> Vec<(&'static str, String)> {
+    pub fn v1_lines(&self) -> Result<Vec<(&'static str, String)>> {
+        if let Some(path) = &self.order_rule {
+            let why = "takes back a part of what a wider rule gave, which only cgroup v2 can";
+            return Err(Error::invalid(path.clone(), why.to_owned()));
+        }
         let (all, each) = if self.allow {
             ("devices.allow", "devices.deny")
         } else {
@@ -183,7 +203,7 @@ impl Policy {
             }
             lines.push((each, line));
         }
-        lines
+        Ok(lines)
     }
 
     /// Whether this access is granted.
@@ -193,6 +213,13 @@ impl Policy {
                 && e.major.is_none_or(|m| m == major)
                 && e.minor.is_none_or(|m| m == minor)
         };
+        if self.needs_order() {
+            // The last rule about each access counts.
+            return [MKNOD, READ, WRITE].into_iter().filter(|bit| access & bit != 0).all(|bit| {
+                let about = |(_, e): &&(bool, Exception)| matches(&e) && e.access & bit != 0;
+                self.ordered.iter().rev().find(about).map_or(self.allow, |r| r.0)
+            });
+        }
         let mut exceptions = self.exceptions.iter().filter(matches);
         if self.allow {
             !exceptions.any(|e| e.access & access != 0)

@@ -195,6 +195,10 @@ impl Plan {
         plan.fill(host, resources)?;
         if !resources.devices.is_empty() {
             plan.set_devices(Policy::new(&resources.devices)?)?;
+            // A program of rules that v1 could not express may be there: it gives way.
+            if plan.device_program.is_none() && plan.directories.iter().any(|d| d.unified) {
+                plan.device_program = Some(Policy::all());
+            }
         }
         Ok(plan)
     }
@@ -214,25 +218,35 @@ impl Plan {
 
     fn set_devices(&mut self, policy: Policy) -> Result<()> {
         let v1 = |d: &Directory| !d.unified && d.controllers.contains(Controller::Devices);
-        if let Some(directory) = self.directories.iter().position(v1) {
-            for (file, value) in policy.v1_lines() {
-                self.writes.push(Write {
-                    directory,
-                    file: file.into(),
-                    otherwise: None,
-                    value,
-                    field: DEVICES.into(),
-                    optional: false,
+        let has_v2 = self.directories.iter().any(|d| d.unified);
+        let lines = match self.directories.iter().position(v1) {
+            // What v1 cannot express beside v2, a program of v2 does; v1 stands back.
+            Some(i) if has_v2 && policy.needs_order() => {
+                self.device_program = Some(policy);
+                Some((i, vec![("devices.allow", "a".to_owned())]))
+            }
+            Some(i) => Some((i, policy.v1_lines()?)),
+            None if has_v2 => {
+                self.device_program = Some(policy);
+                None
+            }
+            None if policy.allows_all() => None,
+            None => {
+                return Err(Error::Missing {
+                    controller: Controller::Devices,
+                    field: DEVICES.to_owned(),
                 });
             }
-        } else if self.directories.iter().any(|d| d.unified) {
-            self.device_program = Some(policy);
-        } else if !policy.allows_all() {
-            return Err(Error::Missing {
-                controller: Controller::Devices,
-                field: DEVICES.to_owned(),
-            });
-        }
+        };
+        let (directory, lines) = lines.unwrap_or_default();
+        self.writes.extend(lines.into_iter().map(|(file, value)| Write {
+            directory,
+            file: file.into(),
+            otherwise: None,
+            value,
+            field: DEVICES.into(),
+            optional: false,
+        }));
         Ok(())
     }
 }

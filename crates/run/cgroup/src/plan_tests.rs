@@ -477,3 +477,19 @@ fn without_devices_nothing_is_limited() {
         assert_eq!(limited.writes.len(), 1);
     }
 }
+
+#[test]
+fn a_part_that_is_taken_back_needs_v2() {
+    let resources = r#"{"devices": [{"allow": true, "type": "c", "major": 1, "access": "rw"},
+        {"allow": false, "type": "c", "major": 1, "minor": 7, "access": "r"}]}"#;
+    refused(
+        &v1(),
+        resources,
+        "linux.resources.devices[1]: takes back a part of what a wider rule gave, which only cgroup v2 can",
+    );
+    assert!(plan(&v2(), "/c", resources, Join::Needed).unwrap().device_program.is_some());
+    let both = plan(&hybrid(), "/c", resources, Join::Needed).unwrap();
+    assert!(both.device_program.is_some());
+    let lines: Vec<_> = both.writes.iter().map(|w| format!("{} {}", w.file, w.value)).collect();
+    assert_eq!(lines, ["devices.allow a"]);
+}

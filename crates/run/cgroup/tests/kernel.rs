@@ -403,6 +403,9 @@ const OPEN: &str = "true > /dev/null || exit 1; true < /dev/full && exit 2; exit
 const ONLY_NULL: &str = r#"{"devices": [{"allow": true, "access": "rwm"},
     {"allow": false, "type": "c", "major": 1, "minor": 7, "access": "r"}]}"#;
 
+const ALL_BUT_FULL: &str = r#"{"devices": [{"allow": true, "type": "c", "major": 1, "access": "rw"},
+    {"allow": false, "type": "c", "major": 1, "minor": 7, "access": "r"}]}"#;
+
 fn check_devices(name: &str, host: Host) {
     let Some(mut guard) = Guard::on(host, name, Join::Needed, ONLY_NULL) else { return };
     let output = guard.sh(OPEN).wait_with_output().unwrap();
@@ -416,6 +419,26 @@ fn check_devices(name: &str, host: Host) {
         guard.cgroup.update(&host, &resources).unwrap();
         let output = guard.sh(OPEN).wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{rules}");
+    }
+    if guard.host.v2.is_some() {
+        let resources: Resources = serde_json::from_str(ALL_BUT_FULL).unwrap();
+        guard.cgroup.update(&host, &resources).unwrap();
+        // Full is one of the devices that every container may use; kmsg (1:11) was given.
+        let node =
+            std::env::temp_dir().join(format!("hako-test-kmsg-{name}-{}", std::process::id()));
+        let script = format!(
+            "mknod {0} c 1 11 || exit 1; true < {0} || exit 2; true < /dev/full || exit 3; exit 0",
+            node.display()
+        );
+        let output = guard.sh(&script).wait_with_output().unwrap();
+        fs::remove_file(&node).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        // And back to rules that both versions can express.
+        let resources: Resources = serde_json::from_str(
+            r#"{"devices": [{"allow": true, "type": "b", "major": 1, "minor": 1, "access": "r"}]}"#,
+        )
+        .unwrap();
+        guard.cgroup.update(&host, &resources).unwrap();
     }
     // The machine's memory is no device of a container; making its node is harmless.
     let node = std::env::temp_dir().join(format!("hako-test-mem-{name}-{}", std::process::id()));
