@@ -16,6 +16,7 @@ pub mod memfd;
 pub mod mount;
 pub mod namespace;
 pub mod net;
+pub mod pages;
 pub mod poll;
 pub mod process;
 pub mod rlimit;

@@ -53,60 +53,8 @@ pub fn sealed_copy(name: &CStr, file: &File) -> Result<OwnedFd> {
     Ok(copy)
 }
 
-/// Unmaps the unchanged pages of files that this process has mapped: its program, mostly, of which
-/// a process that has finished starting needs little more. What is needed again comes back by
-/// itself.
-pub fn forget_file_pages() -> Result<()> {
-    // First what, then at once: every page that is looked at in between comes back, with those
-    // around it.
-    let (ranges, count) = unchanged_file_ranges()?;
-    for &(start, end) in &ranges[..count] {
-        // SAFETY: the pages come from a file, cannot be written to, and none was ever changed:
-        // whoever looks at them again sees the same bytes.
-        unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_DONTNEED) };
-    }
-    Ok(())
-}
-
-/// Mappings of files that cannot be written to and have no page of their own.
-fn unchanged_file_ranges() -> Result<([(usize, usize); 32], usize)> {
-    let smaps = std::fs::read_to_string("/proc/self/smaps").map_err(|e| Errno::of(&e))?;
-    let (mut ranges, mut count, mut mapping) = ([(0, 0); 32], 0, None);
-    for line in smaps.lines() {
-        let mut words = line.split_ascii_whitespace();
-        match (words.next(), words.next()) {
-            (Some("Anonymous:"), Some("0")) => {
-                if let (Some(range), Some(place)) = (mapping.take(), ranges.get_mut(count)) {
-                    *place = range;
-                    count += 1;
-                }
-            }
-            (Some(range), Some(permissions)) if !range.ends_with(':') => {
-                let of_file = words.nth(2).is_some_and(|inode| inode != "0");
-                let read_only = permissions.starts_with('r') && !permissions.contains('w');
-                let bounds = range.split_once('-').and_then(|(start, end)| {
-                    let number = |hex| usize::from_str_radix(hex, 16).ok();
-                    Some((number(start)?, number(end)?))
-                });
-                mapping = bounds.filter(|_| of_file && read_only);
-            }
-            _ => {}
-        }
-    }
-    Ok((ranges, count))
-}
-
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn the_program_goes_on_without_its_pages() {
-        let (ranges, count) = super::unchanged_file_ranges().unwrap();
-        let here = super::forget_file_pages as fn() -> _ as usize;
-        assert!(ranges[..count].iter().any(|(start, end)| (*start..*end).contains(&here)));
-        super::forget_file_pages().unwrap();
-        assert_eq!(super::unchanged_file_ranges().unwrap().1, count);
-    }
-
     use std::io::Write;
     use std::os::fd::AsFd;
 

@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
+use crate::pages::FilePages;
 use crate::{Errno, Result};
 
 /// One descriptor to wait for, and afterwards what became of it.
@@ -79,6 +80,41 @@ pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<usize> 
     }
 }
 
+/// Like [`poll`], and gives `pages` back just before it waits: what it needs to wake up is next to
+/// nothing.
+#[inline(never)]
+pub fn poll_without(
+    fds: &mut [PollFd<'_>],
+    timeout: Option<Duration>,
+    pages: &FilePages,
+) -> Result<usize> {
+    use rustix::event;
+    let mut waiting: Vec<event::PollFd<'_>> = fds
+        .iter()
+        .map(|fd| {
+            // SAFETY: each was made from a BorrowedFd that outlives it.
+            let borrowed = unsafe { BorrowedFd::borrow_raw(fd.raw.fd) };
+            event::PollFd::from_borrowed_fd(
+                borrowed,
+                event::PollFlags::from_bits_retain(fd.raw.events as _),
+            )
+        })
+        .collect();
+    let timeout = timeout.map(|t| event::Timespec {
+        tv_sec: t.as_secs().min(i32::MAX as u64) as _,
+        tv_nsec: t.subsec_nanos().into(),
+    });
+    pages.forget();
+    let ready = match event::poll(&mut waiting, timeout.as_ref()) {
+        Err(rustix::io::Errno::INTR) => Ok(0),
+        ready => ready,
+    };
+    for (fd, waited) in fds.iter_mut().zip(&waiting) {
+        fd.raw.revents = if ready.is_ok() { waited.revents().bits() as _ } else { 0 };
+    }
+    Ok(ready?)
+}
+
 /// Makes reads and writes of this open file description return instead of wait.
 pub fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
     let flags = rustix::fs::fcntl_getfl(fd)?;
@@ -133,6 +169,18 @@ mod tests {
         let mut fds = [PollFd::readable(reader.as_fd())];
         assert_eq!(poll(&mut fds, None), Ok(1));
         assert!(fds[0].is_hung_up());
+    }
+
+    #[test]
+    fn waits_as_well_without_pages() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let pages = FilePages::find().unwrap();
+        let mut fds = [PollFd::readable(reader.as_fd())];
+        assert_eq!(poll_without(&mut fds, Some(Duration::ZERO), &pages), Ok(0));
+        assert!(!fds[0].is_readable());
+        writer.write_all(b"x").unwrap();
+        assert_eq!(poll_without(&mut fds, None, &pages), Ok(1));
+        assert!(fds[0].is_readable());
     }
 
     #[test]

@@ -4,11 +4,12 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use hako_sys::poll::{PollFd, poll, try_read};
+use hako_sys::pages::FilePages;
+use hako_sys::poll::{PollFd, poll, poll_without, try_read};
 use hako_sys::process;
 use hako_sys::signal::{SIGCHLD, SIGHUP, SignalFd};
 use hako_sys::tty::{self, WindowSize};
-use hako_sys::{Errno, Result, memfd};
+use hako_sys::{Errno, Result};
 
 use crate::clients::{Clients, Wish};
 use crate::log::{Stream, Writer};
@@ -70,6 +71,8 @@ pub(crate) struct Pump<'a> {
     buffer: Vec<u8>,
     /// When to give memory back.
     shrink_at: Option<Instant>,
+    /// What to do without from the next wait on.
+    forget: Option<FilePages>,
 }
 
 /// How long nothing happens before we make ourselves small.
@@ -109,6 +112,7 @@ impl<'a> Pump<'a> {
             pid: 0,
             buffer: vec![0; CHUNK],
             shrink_at: None,
+            forget: None,
         }
     }
 
@@ -141,7 +145,7 @@ impl<'a> Pump<'a> {
                 Some(at) if at <= Instant::now() => {
                     self.shrink_at = None;
                     self.buffer = Vec::new();
-                    memfd::forget_file_pages()?;
+                    self.forget = Some(FilePages::find()?);
                 }
                 _ if ready.any() => self.shrink_at = Some(Instant::now() + SETTLED),
                 _ => {}
@@ -212,7 +216,10 @@ impl<'a> Pump<'a> {
         let wake_at = self.clients.deadline().into_iter().chain(self.shrink_at).min();
         let timeout = wake_at.map(|at| at.saturating_duration_since(now));
         let stalled = self.clients.deadline();
-        let woken = poll(&mut fds, timeout)?;
+        let woken = match self.forget.take() {
+            Some(pages) => poll_without(&mut fds, timeout, &pages)?,
+            None => poll(&mut fds, timeout)?,
+        };
         let readable = |at: Option<usize>| at.is_some_and(|at| fds[at].is_readable());
         Ok(Ready {
             signals: readable(signals),
