@@ -7,6 +7,8 @@
 //! `HAKO_EMBEDDED_DIR` names a directory with ready-made `hako-runc` and `hako-tour` instead, for
 //! packagers who build the parts apart.
 
+#![forbid(unsafe_code)]
+
 use std::{
     collections::BTreeSet,
     env, fs, io,

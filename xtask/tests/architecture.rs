@@ -109,7 +109,7 @@ struct Package {
     name: String,
     /// Directory, relative to the root.
     place: String,
-    /// Names of what it is built from: normal and build dependencies.
+    /// Names of what it is made of. What only its build script or its tests use is not in it.
     uses: Vec<String>,
     /// Files that cargo compiles first, of what is shipped or helps to build it; not of tests.
     roots: Vec<PathBuf>,
@@ -132,7 +132,7 @@ fn packages() -> Vec<Package> {
                     .into_owned(),
                 uses: list(package, "dependencies")
                     .iter()
-                    .filter(|dependency| dependency["kind"] != "dev")
+                    .filter(|dependency| dependency["kind"].is_null())
                     .map(|dependency| text(dependency, "name").to_owned())
                     .collect(),
                 roots: list(package, "targets")

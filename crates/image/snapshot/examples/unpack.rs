@@ -4,6 +4,8 @@
 //! The steps are timed apart: reading and hashing alone, applying to a directory, and the whole
 //! way into a store of snapshots.
 
+#![forbid(unsafe_code)]
+
 use std::{
     error::Error,
     fs::File,
