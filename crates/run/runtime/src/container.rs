@@ -206,6 +206,8 @@ impl Inner {
             self.state.write_state(&self.file)?;
         }
         self.state.keep();
+        // Others may kill, pause and delete it from here on.
+        self.state.release();
         Ok(())
     }
 
@@ -284,8 +286,8 @@ impl Inner {
         }
     }
 
-    /// Kills the process and takes everything away.
-    fn destroy(self) -> Result<()> {
+    /// Kills the process and takes everything away. False when another process did so before.
+    fn destroy(self) -> Result<bool> {
         let Inner { init, mut state, file, plan, .. } = self;
         drop(init);
         // Teardown goes on past a failure.
@@ -297,8 +299,9 @@ impl Inner {
             cgroup.remove()
         });
         state.keep();
-        state.remove()?;
-        Ok(cgroup?)
+        let ours = state.remove_if_same(&plan.options.state_root, &file)?;
+        cgroup?;
+        Ok(ours)
     }
 }
 
@@ -427,8 +430,11 @@ impl Running {
         let hooks = self.inner.plan.hooks.poststop.clone();
         let state = State { status: Status::Stopped, ..self.inner.plan.state.clone() };
         let bundle = self.inner.plan.bundle.clone();
-        self.inner.destroy()?;
-        hooks::run("poststop", &hooks, &state, 0, &bundle)
+        match self.inner.destroy()? {
+            true => hooks::run("poststop", &hooks, &state, 0, &bundle),
+            // Whoever removed it ran them.
+            false => Ok(()),
+        }
     }
 
     /// Leaves the container to itself; another process will delete it.

@@ -60,11 +60,11 @@ pub(crate) struct StateFile {
     pub(crate) annotations: std::collections::BTreeMap<String, String>,
 }
 
-/// A container's directory, locked.
+/// A container's directory, locked until it is released.
 #[derive(Debug)]
 pub(crate) struct StateDir {
     pub(crate) path: PathBuf,
-    dir: File,
+    dir: Option<File>,
     /// Removed when dropped.
     pending: bool,
 }
@@ -79,7 +79,7 @@ impl StateDir {
             match builder.create(&path) {
                 Ok(()) => {
                     let dir = lock(&path)?.ok_or_else(|| Error::Busy(id.to_owned()))?;
-                    return Ok(StateDir { path, dir, pending: true });
+                    return Ok(StateDir { path, dir: Some(dir), pending: true });
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound && attempt == 0 => {
                     let mut parents = std::fs::DirBuilder::new();
@@ -91,7 +91,7 @@ impl StateDir {
                     if let Ok(Some(dir)) = lock(&path)
                         && !path.join(STATE).exists()
                     {
-                        return Ok(StateDir { path, dir, pending: true });
+                        return Ok(StateDir { path, dir: Some(dir), pending: true });
                     }
                     return Err(Error::Exists(id.to_owned()));
                 }
@@ -108,12 +108,22 @@ impl StateDir {
         let dir = open_dir(&path, id)?;
         fs::flock(dir.as_fd(), Lock::Exclusive)
             .map_err(|e| Error::call("flock", path.display().to_string(), e))?;
-        Ok(StateDir { path, dir, pending: false })
+        Ok(StateDir { path, dir: Some(dir), pending: false })
     }
 
     /// From here on it stays.
     pub(crate) fn keep(&mut self) {
         self.pending = false;
+    }
+
+    /// Lets others work on the container: nobody holds the lock while it runs.
+    pub(crate) fn release(&mut self) {
+        self.dir = None;
+    }
+
+    fn dir(&self) -> Result<std::os::fd::BorrowedFd<'_>> {
+        let released = || Error::call("open", self.path.display().to_string(), Errno::EBADF);
+        self.dir.as_ref().map(AsFd::as_fd).ok_or_else(released)
     }
 
     pub(crate) fn write_state(&self, state: &StateFile) -> Result<()> {
@@ -146,23 +156,41 @@ impl StateDir {
     /// A new FIFO, open at both ends.
     pub(crate) fn make_gate(&self) -> Result<OwnedFd> {
         let object = || self.path.join(GATE).display().to_string();
-        fs::mknodat(self.dir.as_fd(), c"exec.fifo", fs::FileKind::Fifo, 0o600, (0, 0))
+        fs::mknodat(self.dir()?, c"exec.fifo", fs::FileKind::Fifo, 0o600, (0, 0))
             .map_err(|e| Error::call("mkfifo", object(), e))?;
-        fs::openat(self.dir.as_fd(), c"exec.fifo", fs::OpenFlags::RDWR, 0)
+        fs::openat(self.dir()?, c"exec.fifo", fs::OpenFlags::RDWR, 0)
             .map_err(|e| Error::call("open", object(), e))
     }
 
     /// A new, empty file for a failure.
     pub(crate) fn make_failure(&self) -> Result<OwnedFd> {
         let flags = fs::OpenFlags::RDWR | fs::OpenFlags::CREAT | fs::OpenFlags::TRUNC;
-        fs::openat(self.dir.as_fd(), c"failure", flags, 0o600)
+        fs::openat(self.dir()?, c"failure", flags, 0o600)
             .map_err(|e| Error::call("open", self.path.join(FAILURE).display().to_string(), e))
     }
 
     pub(crate) fn remove_gate(&self) -> Result<()> {
-        match fs::unlinkat(self.dir.as_fd(), c"exec.fifo", fs::AtFlags::empty()) {
+        match fs::unlinkat(self.dir()?, c"exec.fifo", fs::AtFlags::empty()) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(e) => Err(Error::call("unlink", self.path.join(GATE).display().to_string(), e)),
+        }
+    }
+
+    /// Removes it, once the lock is ours again and if it still is the same container's: another
+    /// process may have deleted that, and made a new one of its name. Whether it was.
+    pub(crate) fn remove_if_same(self, root: &Path, state: &StateFile) -> Result<bool> {
+        if self.dir.is_some() {
+            return self.remove().map(|()| true);
+        }
+        match StateDir::open(root, &state.id) {
+            Ok(dir) => match read_state(root, &state.id) {
+                Ok(now) if (now.pid, now.start_time) == (state.pid, state.start_time) => {
+                    dir.remove().map(|()| true)
+                }
+                _ => Ok(false),
+            },
+            Err(Error::NotFound(_)) => Ok(false),
+            Err(e) => Err(e),
         }
     }
 

@@ -86,6 +86,7 @@ impl Plan {
         let time_offsets = namespaces::time_offsets(linux, &namespaces)?;
         check_user_namespace(linux, &namespaces)?;
         check_needs(spec, linux, &namespaces)?;
+        check_not_built(linux)?;
         let hooks = spec.hooks.clone().unwrap_or_default();
         for (kind, list) in hook_lists(&hooks) {
             linux::check_hooks(kind, list)?;
@@ -351,10 +352,7 @@ impl Plan {
                 Op::Console { ptmx: target("process.terminal", ptmx)?, console, size },
             );
         }
-        if !self.hooks.prestart.is_empty()
-            || !self.hooks.create_runtime.is_empty()
-            || !linux.net_devices.is_empty()
-        {
+        if !self.hooks.prestart.is_empty() || !self.hooks.create_runtime.is_empty() {
             b.push("hooks.createRuntime", Op::AwaitRuntimeHooks);
         }
         for op in linux::hook_ops("createContainer", &self.hooks.create_container, &self.state)? {
@@ -521,6 +519,19 @@ fn check_user_namespace(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
         }
         if !map.is_empty() && !namespaces.has(Kind::User) {
             return Err(Error::config(field, "needs a user namespace"));
+        }
+    }
+    Ok(())
+}
+
+/// What this runtime cannot do yet is refused, not forgotten.
+fn check_not_built(linux: &Linux) -> Result<()> {
+    for (field, asked) in [
+        ("linux.netDevices", !linux.net_devices.is_empty()),
+        ("linux.intelRdt", linux.intel_rdt.is_some()),
+    ] {
+        if asked {
+            return Err(Error::config(field, "is not supported by this runtime yet"));
         }
     }
     Ok(())
