@@ -158,7 +158,7 @@ pub(crate) fn run(context: &Context, parsed: &Parsed) -> Outcome {
     if parsed.has("keep") {
         running.leave();
     } else {
-        running.delete()?;
+        removed(context, running.delete())?;
     }
     Ok(status.code() as u8)
 }
@@ -323,10 +323,21 @@ pub(crate) fn delete(context: &Context, parsed: &Parsed) -> Outcome {
         match hako_runtime::delete(&context.root, &id, force) {
             // What is gone needs no force.
             Err(hako_runtime::Error::NotFound(_)) if force => {}
-            other => other?,
+            other => removed(context, other)?,
         }
     }
     Ok(0)
+}
+
+/// A poststop hook that failed is warned of: the container is gone all the same.
+fn removed(context: &Context, result: hako_runtime::Result<()>) -> Result<(), hako_runtime::Error> {
+    match result {
+        Err(error @ hako_runtime::Error::Hook { kind: "poststop", .. }) => {
+            context.log.warn(&crate::log::chain(&error));
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// `monitor`: its first client is standard input.
