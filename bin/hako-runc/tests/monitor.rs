@@ -28,9 +28,41 @@ struct Case {
 
 /// A container with its monitor.
 struct Container {
+    // Dropped first: it needs the directory.
+    monitor: Monitor,
     case: Case,
     client: Client,
-    monitor: Child,
+}
+
+/// A monitor; a test that fails does not leave it and its container behind.
+struct Monitor {
+    process: Child,
+    runtime_root: PathBuf,
+    id: String,
+}
+
+impl std::ops::Deref for Monitor {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.process
+    }
+}
+
+impl std::ops::DerefMut for Monitor {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.process
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            self.process.kill().unwrap();
+            self.process.wait().unwrap();
+            hako_runtime::delete(&self.runtime_root, &self.id, true).unwrap();
+        }
+    }
 }
 
 /// The program; `HAKO_RUNC` names another build of it.
@@ -121,7 +153,8 @@ impl Case {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        Container { case: self, client, monitor }
+        let (runtime_root, id) = (self.config.runtime_root.clone(), self.id.clone());
+        Container { case: self, client, monitor: Monitor { process: monitor, runtime_root, id } }
     }
 
     /// Starts it, and fails the test where that fails.
