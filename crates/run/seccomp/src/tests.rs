@@ -332,7 +332,7 @@ fn args_near(profile: &Seccomp, picks: &[(u16, u8); 6], noise: [u64; 6]) -> [u64
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 384, ..ProptestConfig::default() })]
 
     #[test]
     fn program_does_what_the_profile_says(
