@@ -332,7 +332,7 @@ fn args_near(profile: &Seccomp, picks: &[(u16, u8); 6], noise: [u64; 6]) -> [u64
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 384, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2048, ..ProptestConfig::default() })]
 
     #[test]
     fn program_does_what_the_profile_says(
@@ -391,7 +391,7 @@ fn every_number_of_every_architecture() {
     let mut profile = everything();
     for chunk in [&[][..], &["X86_64", "X86", "X32", "ARM", "AARCH64", "MIPS", "MIPS64N32"]] {
         profile.architectures = chunk.iter().map(|a| format!("SCMP_ARCH_{a}")).collect();
-        for native in Arch::all() {
+        for native in [Arch::X86_64, Arch::X32, Arch::Arm, Arch::Mips64, Arch::S390x] {
             let program = compile_for(native, &profile).unwrap().filter;
             for arch in Arch::all() {
                 let extra = [0, 0x3fff_ffff, u32::MAX - 1, u32::MAX, 0xf0000, 0xf0005, 0xf0100];
