@@ -146,13 +146,13 @@ mod tests {
     fn who_a_cgroup_is_given_to() {
         let mount = |options: &[&str]| json!([{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}]);
         let (cgroup, user) = (json!({"type": "cgroup"}), json!({"type": "user"}));
-        check(7, mount(&["rw"]), &[cgroup.clone()], Some(7));
+        check(7, mount(&["rw"]), std::slice::from_ref(&cgroup), Some(7));
         check(7, mount(&[]), &[cgroup.clone(), user.clone()], Some(100_007));
         // Not mapped; read-only; not mounted; the view is the host's, or another container's.
         check(1000, mount(&[]), &[cgroup.clone(), user.clone()], None);
-        check(7, mount(&["nosuid", "ro"]), &[cgroup.clone()], None);
-        check(7, json!([]), &[cgroup.clone()], None);
-        check(7, mount(&[]), &[user.clone()], None);
+        check(7, mount(&["nosuid", "ro"]), std::slice::from_ref(&cgroup), None);
+        check(7, json!([]), std::slice::from_ref(&cgroup), None);
+        check(7, mount(&[]), std::slice::from_ref(&user), None);
         check(7, mount(&[]), &[json!({"type": "cgroup", "path": "/proc/1/ns/cgroup"})], None);
         check(7, mount(&[]), &[cgroup, json!({"type": "user", "path": "/proc/1/ns/user"})], None);
     }
