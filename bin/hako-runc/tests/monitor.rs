@@ -508,6 +508,11 @@ fn what_shares_the_hosts_processes_is_killed_with_its_first() {
     assert_eq!(hako_sys::process::pidfd_open(sleeper).err(), Some(hako_sys::Errno::ESRCH));
 }
 
+/// Waits for the program's word: a signal before the init listens is lost, as with every PID 1.
+fn await_ready(client: &mut Client) {
+    while !matches!(client.receive(None).unwrap(), Received::Event(Event::Stdout(b"ready\n"))) {}
+}
+
 #[test]
 fn an_init_reaps_and_passes_signals_on() {
     if !is_root("an_init_reaps_and_passes_signals_on") {
@@ -537,15 +542,13 @@ fn an_init_reaps_and_passes_signals_on() {
 
     let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done";
     let (mut container, _) = init(script).start();
-    while !matches!(
-        container.client.receive(None).unwrap(),
-        Received::Event(Event::Stdout(b"ready\n"))
-    ) {}
+    await_ready(&mut container.client);
     container.client.send(&Request::Signal(15)).unwrap();
     assert_eq!(container.end().exit.code, 7);
 
     // A shell without a handler is no process 1: the signal ends it.
     let (mut container, _) = init("echo ready; read x < /dev/zero; sleep 1000").start();
+    await_ready(&mut container.client);
     container.client.send(&Request::Signal(15)).unwrap();
     assert_eq!(container.end().exit.code, 128 + 15);
 
