@@ -149,7 +149,10 @@ pub(crate) const CASES: &[Case] = &[
             assert!(!std::path::Path::new("/etc/inner").exists());
         },
     )
-    .peers_fail(&[("crun", "1.8 cannot follow a dangling absolute link")]),
+    .peers_fail(&[
+        ("crun", "1.8 cannot follow a dangling absolute link"),
+        ("hako-runc", "a dangling link as a mount's target is refused"),
+    ]),
     Case::new(
         "mount-above-the-root",
         "CVE-2021-30465",
@@ -270,7 +273,11 @@ pub(crate) const CASES: &[Case] = &[
         });
         output.says("unbindable");
     })
-    .peers_fail(&[("runc", "1.1 leaves it private"), ("crun", "1.8 leaves it private")]),
+    .peers_fail(&[
+        ("runc", "1.1 leaves it private"),
+        ("crun", "1.8 leaves it private"),
+        ("hako-runc", "leaves it private"),
+    ]),
     Case::new(
         "root-propagation-wrong",
         PROPAGATION,
