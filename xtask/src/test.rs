@@ -122,6 +122,9 @@ const STEPS: &[Step] = &[
     Step { name: "demo", help: "the README's first command, for release", action: Action::Demo },
 ];
 
+/// Steps that run only when they are named: they fetch a kernel and an emulator.
+const ON_REQUEST: &[&str] = &["vm"];
+
 /// Runs all steps, or those named; words after `--` filter tests by name.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome {
     let mut words = arguments.split(|word| word == "--");
@@ -136,7 +139,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome {
     if let Some(unknown) = names.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
         return Err(format!("no step {unknown:?}: `cargo xtask test --list` names them"));
     }
-    let chosen = |step: &&Step| names.is_empty() || names.iter().any(|name| name == step.name);
+    let chosen = |step: &&Step| match names {
+        [] => !ON_REQUEST.contains(&step.name),
+        names => names.iter().any(|name| name == step.name),
+    };
 
     let mut rows = Vec::new();
     let mut total = Tally::default();
