@@ -17,7 +17,10 @@ impl Engine {
             return Err(Error::NotRunning(container.id.clone()));
         }
         let mut client = Client::connect(&self.places.run_dir(&container.id))?;
-        client.send(&Request::Attach(streams))?;
+        // Who only waits says nothing: it may come while the monitor is going.
+        if streams != Streams::default() {
+            client.send(&Request::Attach(streams))?;
+        }
         Ok(Attachment { client, container: container.clone(), pid: 0, monitor: None })
     }
 
