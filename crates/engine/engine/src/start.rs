@@ -151,7 +151,6 @@ impl Engine {
                 false => Vec::new(),
             },
             init: record.options.init,
-            seccomp_cache: Some(self.places.run_root.join("seccomp")),
         }
     }
 

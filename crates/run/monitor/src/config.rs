@@ -41,8 +41,6 @@ pub struct Config {
     pub on_exit: Vec<String>,
     /// Whether the container's first process is hako's init (`--init`).
     pub init: bool,
-    /// Where compiled seccomp programs are kept.
-    pub seccomp_cache: Option<PathBuf>,
 }
 
 /// A log in Docker's json-file format.
