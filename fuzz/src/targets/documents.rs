@@ -141,7 +141,7 @@ pub(super) fn frames() -> Vec<Vec<u8>> {
 pub(super) fn frame(input: &[u8]) {
     let mut rest = input;
     while let Ok(Some(frame)) = Frame::first(rest) {
-        std::hint::black_box((Request::decode(frame), Event::decode(frame)));
+        let _ = std::hint::black_box((Request::decode(frame), Event::decode(frame)));
         rest = &rest[frame.size()..];
     }
 }

@@ -17,6 +17,8 @@ use crate::time::Timestamp;
 const LINE_MAX: usize = 1 << 20;
 /// Bytes of one read.
 const BLOCK: usize = 64 * 1024;
+/// More files than any log is kept in.
+const FILES_MAX: u32 = 10_000;
 /// How often a followed log is looked at.
 const INTERVAL: Duration = Duration::from_millis(50);
 
@@ -168,26 +170,76 @@ impl Reader {
 
     /// Goes to the oldest file, or to where the last `tail` entries begin.
     fn find_start(&mut self) -> Result<(), LogError> {
-        let mut wanted = self.window.tail;
-        for age in 0.. {
-            let Some(mut file) = self.open_age(age)? else { break };
-            let found = match wanted {
-                None => Tail::Fewer(0),
-                Some(count) => tail(&mut file, count).map_err(self.io("read", age))?,
-            };
-            (self.file, self.age) = (Some(file), age);
-            match found {
+        let Some(tail) = self.window.tail else {
+            if let Some((age, file)) = self.oldest()? {
+                self.begin(age, file, 0);
+            }
+            return Ok(());
+        };
+        while !self.find_tail(tail)? {}
+        Ok(())
+    }
+
+    /// Goes backwards from the newest file until there are `tail` entries; false where files moved
+    /// on meanwhile.
+    fn find_tail(&mut self, mut wanted: u64) -> Result<bool, LogError> {
+        let Some((mut age, mut file)) = self.open_from(0)? else { return Ok(true) };
+        loop {
+            match tail(&mut file, wanted).map_err(self.io("read", age))? {
                 Tail::At(offset) => {
-                    self.offset = offset;
-                    break;
+                    self.begin(age, file, offset);
+                    return Ok(true);
                 }
-                Tail::Fewer(count) => {
-                    self.offset = 0;
-                    wanted = wanted.map(|wanted| wanted - count);
+                Tail::Fewer(count) => wanted -= count,
+            }
+            let older = self.open_from(age + 1)?;
+            if !self.is_at(&file, age)? {
+                return Ok(false);
+            }
+            match older {
+                Some(older) => (age, file) = older,
+                None => {
+                    self.begin(age, file, 0);
+                    return Ok(true);
                 }
             }
         }
-        Ok(())
+    }
+
+    /// The file with `age` rotations, or where that one is missing, the one before.
+    fn open_from(&self, age: u32) -> Result<Option<(u32, File)>, LogError> {
+        for age in [age, age + 1] {
+            if let Some(file) = self.open_age(age)? {
+                return Ok(Some((age, file)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn begin(&mut self, age: u32, file: File, offset: u64) {
+        (self.file, self.age, self.offset) = (Some(file), age, offset);
+    }
+
+    /// The file with the most rotations.
+    fn oldest(&self) -> Result<Option<(u32, File)>, LogError> {
+        let mut oldest = None;
+        let mut next = 0;
+        // In the middle of a rotation, or after one that was killed, one file is missing.
+        while let Some((age, file)) = self.open_from(next)? {
+            oldest = Some((age, file));
+            next = age + 1;
+        }
+        Ok(oldest)
+    }
+
+    /// Whether the file with `age` rotations is `file`.
+    fn is_at(&self, file: &File, age: u32) -> Result<bool, LogError> {
+        let ours = file.metadata().map_err(self.io("stat", age))?;
+        match std::fs::metadata(rotated(&self.path, age)) {
+            Ok(other) => Ok((other.dev(), other.ino()) == (ours.dev(), ours.ino())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(self.io("stat", age)(e)),
+        }
     }
 
     /// The next whole line that was read, without its newline.
@@ -223,11 +275,12 @@ impl Reader {
         Ok(read > 0)
     }
 
-    /// Goes to the file that was begun after this one; false where this is the newest.
+    /// Goes to the file that was begun after this one; false where this is the newest, or where the
+    /// next is just being made.
     fn next_file(&mut self) -> Result<bool, LogError> {
         let Some(file) = &self.file else {
             // Not there when it was opened; perhaps now.
-            self.file = self.open_age(0)?;
+            self.find_start()?;
             return Ok(self.file.is_some());
         };
         let ours = file.metadata().map_err(self.io("stat", self.age))?;
@@ -236,37 +289,57 @@ impl Reader {
             self.restart_at(0);
             return Ok(true);
         }
-        // Where is our file now? One younger is next.
-        for age in 0.. {
-            let Some(other) = self.open_age(age)? else { break };
-            let other = other.metadata().map_err(self.io("stat", age))?;
-            if (other.dev(), other.ino()) == (ours.dev(), ours.ino()) {
-                if age == 0 {
-                    return Ok(false);
-                }
-                // Something may have been written between the last read and the rotation.
-                if self.offset < ours.len() {
-                    return Ok(true);
-                }
-                return self.switch_to(age - 1);
-            }
+        // A file's age only grows, so that going upwards does not miss it.
+        let mut age = self.age;
+        while age < self.age + FILES_MAX && ours.nlink() > 0 && !self.is_at(file, age)? {
+            age += 1;
         }
-        // It was removed: rotated away, or its container is gone.
+        let found = ours.nlink() > 0 && age < self.age + FILES_MAX;
+        if found && age == 0 {
+            return Ok(false);
+        }
+        // Something may have been written between the last read and the rotation.
         if self.offset < ours.len() {
             return Ok(true);
         }
-        self.switch_to(0)
+        if !found {
+            // It was removed: rotated away, or its container is gone.
+            return match self.oldest()? {
+                Some((age, file)) => Ok(self.switch_to(age, file)),
+                None => Ok(false),
+            };
+        }
+        match self.younger(file, age)? {
+            Younger::Moved => Ok(true),
+            Younger::None => Ok(false),
+            Younger::Is(age, file) => Ok(self.switch_to(age, file)),
+        }
     }
 
-    fn switch_to(&mut self, age: u32) -> Result<bool, LogError> {
-        match self.open_age(age)? {
-            Some(file) => {
-                (self.file, self.age) = (Some(file), age);
-                self.restart_at(0);
-                Ok(true)
+    /// What was begun after `file`, which has `age` rotations. A rotation moves the oldest file
+    /// first, so one between two others may be missing.
+    fn younger(&self, file: &File, age: u32) -> Result<Younger, LogError> {
+        let mut next = None;
+        for younger in (0..age).rev() {
+            next = self.open_age(younger)?.map(|file| (younger, file));
+            if next.is_some() {
+                break;
             }
-            None => Ok(false),
         }
+        // If ours and what is missing are as they were, what was opened was the next one.
+        let missing = next.as_ref().map_or(0, |(age, _)| age + 1)..age;
+        if !self.is_at(file, age)?
+            || missing.into_iter().any(|age| rotated(&self.path, age).exists())
+        {
+            return Ok(Younger::Moved);
+        }
+        Ok(next.map_or(Younger::None, |(age, file)| Younger::Is(age, file)))
+    }
+
+    fn switch_to(&mut self, age: u32, file: File) -> bool {
+        self.restart_at(0);
+        self.begin(age, file, 0);
+        true
     }
 
     fn restart_at(&mut self, offset: u64) {
@@ -300,6 +373,14 @@ pub fn parse_line(line: &[u8]) -> Option<Entry> {
         _ => return None,
     };
     Some(Entry { time: Timestamp::parse(&line.time)?, stream, text: line.log })
+}
+
+/// What was begun after a file.
+enum Younger {
+    Is(u32, File),
+    None,
+    /// The files moved while they were looked at: look again.
+    Moved,
 }
 
 /// Where the last lines of a file are.

@@ -208,6 +208,29 @@ fn is_followed_through_rotations_until_the_writer_is_gone() {
 }
 
 #[test]
+fn a_rotation_that_is_half_done_hides_no_file() {
+    for age in 0..4 {
+        let dir = Dir::new();
+        let config = LogConfig { max_bytes: Some(200), max_files: 10, ..dir.config() };
+        let mut writer = Writer::open(config).unwrap();
+        for n in 0..8 {
+            writer.log(Stream::Stdout, format!("{n}\n").as_bytes(), at(n));
+        }
+        assert!(rotated(&dir.path(), 3).exists());
+        // The oldest are moved, those younger than `age` not yet.
+        for age in (age..9).rev() {
+            let _ = std::fs::rename(rotated(&dir.path(), age), rotated(&dir.path(), age + 1));
+        }
+        let seen: Vec<_> =
+            dir.read(Window::default()).into_iter().map(|e| e.time.seconds).collect();
+        assert_eq!(seen, (0..8).collect::<Vec<_>>(), "missing: {age}");
+        let last = dir.read(Window { tail: Some(7), ..Window::default() });
+        let last: Vec<_> = last.into_iter().map(|e| e.time.seconds).collect();
+        assert_eq!(last, (1..8).collect::<Vec<_>>(), "missing: {age}");
+    }
+}
+
+#[test]
 fn a_missing_log_is_empty_and_a_foreign_file_an_error() {
     let dir = Dir::new();
     assert!(dir.read(Window::default()).is_empty());
