@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use hako_oci::runtime::{ConsoleSize, Process};
 use hako_runtime::{Error, ExitStatus};
 use hako_sys::poll::{PollFd, poll, set_nonblocking};
 use hako_sys::signal::{self, SignalFd};
@@ -74,6 +75,15 @@ impl Pump {
                 self.start = self.buffer.len();
             }
         }
+    }
+}
+
+/// Its terminal is born with the size of ours, where we have one: the program never sees another.
+pub(crate) fn take_size(process: &mut Process) {
+    if process.terminal
+        && let Ok(size) = tty::window_size(std::io::stdin().as_fd())
+    {
+        process.console_size = Some(ConsoleSize { height: size.rows, width: size.columns });
     }
 }
 

@@ -137,9 +137,12 @@ pub(crate) fn start(context: &Context, parsed: &Parsed) -> Outcome {
 pub(crate) fn run(context: &Context, parsed: &Parsed) -> Outcome {
     sealed::ensure()?;
     let id = parsed.one("container ID")?;
-    let (bundle, spec) = load(parsed)?;
+    let (bundle, mut spec) = load(parsed)?;
     let detach = parsed.has("detach");
     check_console(parsed, spec.process.as_ref().is_some_and(|p| p.terminal), detach)?;
+    if let (false, Some(process)) = (detach, &mut spec.process) {
+        foreground::take_size(process);
+    }
     let options = options(context, parsed, id)?;
     let plan = Plan::new(&spec, &bundle, &options)?;
     warn(context, &plan);
@@ -184,6 +187,9 @@ pub(crate) fn exec(context: &Context, parsed: &Parsed) -> Outcome {
     }
     let detach = parsed.has("detach");
     check_console(parsed, process.terminal, detach)?;
+    if !detach {
+        foreground::take_size(&mut process);
+    }
     let mut options = hako_runtime::ExecOptions {
         ignore_paused: parsed.has("ignore-paused"),
         ..hako_runtime::ExecOptions::default()

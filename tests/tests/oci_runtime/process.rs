@@ -226,10 +226,7 @@ pub(crate) const CASES: &[Case] = &[
             assert_eq!(terminal.finish().0, 0);
         },
     )
-    .peers_fail(&[
-        ("crun", "1.8 starts with a terminal of no size"),
-        ("hako-runc", "sometimes the program is there before its terminal has a size"),
-    ]),
+    .peers_fail(&[("crun", "1.8 starts with a terminal of no size")]),
     Case::new("rlimits", POSIX, "soft and hard limits are set", || {
         let output = sh("ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -Hs", |bundle| {
             bundle.spec["process"]["rlimits"] = json!([

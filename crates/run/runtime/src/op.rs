@@ -40,10 +40,6 @@ impl fmt::Display for Step {
 pub(crate) struct Target {
     /// Relative to the root, `.` for the root itself.
     pub(crate) path: CString,
-    /// The path's components up to and including each, so that the kernel can resolve each.
-    pub(crate) prefixes: Vec<CString>,
-    /// The components.
-    pub(crate) names: Vec<CString>,
     /// No symbolic link on the whole way: `/proc`, `/sys`.
     pub(crate) real: bool,
     /// No symbolic link at its end.
@@ -52,7 +48,7 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn is_root(&self) -> bool {
-        self.names.is_empty()
+        self.path.as_bytes() == b"."
     }
 }
 
@@ -63,6 +59,13 @@ impl fmt::Display for Target {
             false => write!(f, "/{}", text(&self.path)),
         }
     }
+}
+
+/// A name in a directory beneath the root filesystem.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) dir: Target,
+    pub(crate) name: CString,
 }
 
 /// A parameter of fsconfig(2).
@@ -108,8 +111,8 @@ pub(crate) enum Source {
         no_follow: bool,
         /// Index of a detached copy that the parent made.
         prepared: Option<usize>,
-        /// A missing target is a link with this link's content rather than a mount (crun's).
-        copy_symlink: bool,
+        /// Where a source that is a link becomes a link rather than a mount (crun's).
+        copy_symlink: Option<Box<Place>>,
     },
     /// A new file system.
     New(NewFs),

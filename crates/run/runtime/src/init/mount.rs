@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hako_sys::Errno;
-use hako_sys::fs::{self, FileKind, OpenFlags, Resolve};
+use hako_sys::fs::{self, FileKind, OpenFlags};
 use hako_sys::mount::{self, Change, OpenTree, Propagation, attr};
 
 use super::walk::{self, Make};
@@ -81,8 +81,8 @@ impl Init<'_> {
             }
         };
         let kind = fs::fstat(tree).at(Call::Fstat)?.kind;
-        if kind == FileKind::Symlink && *copy_symlink {
-            return self.copy_link(path, &op.target);
+        if let (FileKind::Symlink, Some(link)) = (kind, copy_symlink) {
+            return self.copy_link(path, &link.dir, &link.name);
         }
         let make = if kind == FileKind::Directory { Make::Directory } else { Make::File };
         let target = walk::ensure(self.root()?, &op.target, make)?;
@@ -256,20 +256,21 @@ impl Init<'_> {
         self.note.set(log.get(2..).unwrap_or_default());
     }
 
-    fn copy_link(&mut self, source: &CStr, target: &Target) -> Did {
+    /// The link at `source` as a link in the container, as crun does: what is there already must be
+    /// the same link.
+    fn copy_link(&mut self, source: &CStr, dir: &Target, name: &CStr) -> Did {
         let mut buffer = [0u8; 4096];
         let content = fs::readlink_into(fs::cwd(), source, &mut buffer).at(Call::Readlink)?;
-        let Some(name) = target.names.last() else {
-            return Err(Errno::EEXIST).at(Call::Symlink);
-        };
-        let parent = match target.prefixes.len().checked_sub(2) {
-            Some(i) => &target.prefixes[i],
-            None => c".",
-        };
-        let resolve = Resolve::IN_ROOT | Resolve::NO_MAGICLINKS;
-        let dir = fs::openat2(self.root()?, parent, DIRECTORY, 0, resolve).at(Call::Openat2)?;
+        let dir = walk::ensure(self.root()?, dir, Make::Directory)?;
         match fs::symlinkat(content, dir.as_fd(), name) {
-            Ok(()) | Err(Errno::EEXIST) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(Errno::EEXIST) => {
+                let mut buffer = [0u8; 4096];
+                match fs::readlink_into(dir.as_fd(), name, &mut buffer) {
+                    Ok(there) if there == content => Ok(()),
+                    _ => Err(Errno::EEXIST).at(Call::Symlink),
+                }
+            }
             Err(e) => Err(e).at(Call::Symlink),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use crate::op::{Op, Step, Target};
+use crate::op::{Op, Place, Step, Target};
 use crate::{Error, Result};
 
 /// Steps so far, and what the user should hear of.
@@ -45,20 +45,20 @@ pub(crate) fn target(field: &str, path: &str) -> Result<Target> {
     if joined.len() >= 4096 {
         return Err(Error::config(field, "path is too long"));
     }
-    let mut prefixes = Vec::with_capacity(names.len());
-    let mut end = 0;
-    for name in &names {
-        end += name.len();
-        prefixes.push(c_string(field, &joined[..end])?);
-        end += 1;
-    }
     Ok(Target {
         real: matches!(joined.as_str(), "proc" | "sys"),
         path: c_string(field, &joined)?,
-        prefixes,
-        names: names.iter().map(|n| c_string(field, n)).collect::<Result<_>>()?,
         no_follow: false,
     })
+}
+
+/// A name in a directory beneath the root filesystem, of a path inside the container.
+pub(crate) fn place(field: &str, path: &str) -> Result<Place> {
+    let names = clean(path);
+    let Some((name, dir)) = names.split_last() else {
+        return Err(Error::config(field, "is the root"));
+    };
+    Ok(Place { dir: target(field, &dir.join("/"))?, name: c_string(field, name)? })
 }
 
 /// A list of numbers as `0-3,7`, as bits.
@@ -105,10 +105,7 @@ mod tests {
         ] {
             let t = target("x", path).unwrap();
             assert_eq!((t.path.to_str().unwrap(), t.real), (clean, real), "{path}");
-            assert_eq!(
-                t.prefixes.last().map(|p| p.to_str().unwrap()),
-                (clean != ".").then_some(clean)
-            );
+            assert_eq!(t.is_root(), clean == ".", "{path}");
         }
         assert!(target("x", "a\0b").is_err());
         assert!(target("x", &"a/".repeat(4000)).is_err());

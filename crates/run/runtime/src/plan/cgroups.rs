@@ -93,7 +93,7 @@ fn unified(field: &str, mut op: MountOp, plan: &Plan) -> Result<Op> {
         recursive: false,
         no_follow: true,
         prepared: None,
-        copy_symlink: false,
+        copy_symlink: None,
     };
     op.set |= attr::NOSUID | attr::NODEV | attr::NOEXEC;
     Ok(Op::Mount(Box::new(op)))

@@ -8,7 +8,7 @@ use hako_sys::fs::FileKind;
 use hako_sys::namespace::Kind;
 use hako_sys::process::StringArray;
 
-use super::builder::{Builder, c_string, clean, number_list, target};
+use super::builder::{Builder, c_string, clean, number_list, place, target};
 use super::namespaces::Namespaces;
 use crate::op::{DeviceOp, HookOp, Op};
 use crate::{Error, Result};
@@ -90,17 +90,14 @@ fn device_op(field: &str, device: &Device, bind: bool) -> Result<DeviceOp> {
             format!("{:?} is not absolute", device.path),
         ));
     }
-    let names = clean(&device.path);
-    let Some((name, dir)) = names.split_last() else {
-        return Err(Error::config(format!("{field}.path"), "is no file"));
-    };
+    let place = place(&format!("{field}.path"), &device.path)?;
     if device.file_mode.is_some_and(|m| m & !0o17_7777 != 0) {
         return Err(Error::config(format!("{field}.fileMode"), "is no file mode"));
     }
     Ok(DeviceOp {
-        dir: target(&format!("{field}.path"), &dir.join("/"))?,
-        name: c_string(&format!("{field}.path"), name)?,
-        path: c_string(&format!("{field}.path"), &format!("/{}", names.join("/")))?,
+        dir: place.dir,
+        name: place.name,
+        path: c_string(&format!("{field}.path"), &format!("/{}", clean(&device.path).join("/")))?,
         kind,
         mode: device.file_mode.unwrap_or(0o666) & 0o7777,
         device: (number("major", device.major)?, number("minor", device.minor)?),

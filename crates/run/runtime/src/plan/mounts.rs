@@ -6,7 +6,7 @@ use std::path::Path;
 use hako_oci::runtime::{IdMapping, Mount};
 use hako_sys::mount::{Propagation, attr};
 
-use super::builder::{c_string, clean, target};
+use super::builder::{c_string, clean, place, target};
 use super::mount_options::{Meaning, meaning};
 use crate::op::{MountOp, NewFs, Param, Source};
 use crate::{Error, Result};
@@ -125,7 +125,10 @@ pub(crate) fn parse(
             recursive,
             no_follow: no_follow || copy_symlink,
             prepared: None,
-            copy_symlink,
+            copy_symlink: match copy_symlink {
+                true => Some(Box::new(place(&format!("{field}.destination"), &mount.destination)?)),
+                false => None,
+            },
         };
         if remount {
             op.source = Source::Remount;
