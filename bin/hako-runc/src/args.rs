@@ -45,6 +45,11 @@ impl Parsed {
         self.flags.iter().rev().find(|(l, _)| *l == long).map(|(_, v)| v.as_str())
     }
 
+    /// The last value of a flag, if it is not empty: to runc an empty one is none.
+    pub(crate) fn text(&self, long: &str) -> Option<&str> {
+        self.get(long).filter(|v| !v.is_empty())
+    }
+
     /// All values of a flag.
     pub(crate) fn all<'a>(&'a self, long: &'a str) -> impl Iterator<Item = &'a str> {
         self.flags.iter().filter(move |(l, _)| *l == long).map(|(_, v)| v.as_str())

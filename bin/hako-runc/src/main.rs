@@ -5,13 +5,16 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod events;
 mod foreground;
 mod inspect;
 mod log;
 mod pattern;
+mod quantity;
 mod run;
 mod sealed;
 mod tables;
+mod update;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -72,7 +75,10 @@ pub(crate) type Outcome = Result<u8, Failure>;
 pub(crate) struct Verb {
     pub(crate) name: &'static str,
     pub(crate) usage: &'static str,
+    /// One line.
     pub(crate) help: &'static str,
+    /// What else its own help says; may be empty.
+    pub(crate) about: &'static str,
     pub(crate) flags: &'static [Flag],
     pub(crate) stop: Stop,
     pub(crate) run: fn(&Context, &Parsed) -> Outcome,

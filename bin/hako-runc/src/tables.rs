@@ -1,7 +1,7 @@
 //! The verbs, each with its flags: the whole command line as data.
 
 use crate::args::{Flag, Stop, switch, value};
-use crate::{Verb, inspect, run};
+use crate::{Verb, events, inspect, run, update};
 
 const CREATE: &[Flag] = &[
     value("bundle", Some('b'), "DIR", "directory of config.json (default: the current one)"),
@@ -70,6 +70,41 @@ const SPEC: &[Flag] = &[
     value("config", Some('f'), "FILE", "another name for config.json"),
     switch("rootless", None, "for an ordinary user"),
 ];
+const UPDATE: &[Flag] = &[
+    value(
+        "resources",
+        Some('r'),
+        "FILE",
+        "take linux.resources from FILE, or from standard input (-)",
+    ),
+    value("memory", None, "BYTES", "limit of memory; -1 for none"),
+    value("memory-reservation", None, "BYTES", "what it keeps when memory is short"),
+    value("memory-swap", None, "BYTES", "limit of memory and swap together; -1 for none"),
+    value("kernel-memory", None, "BYTES", "ignored, with a warning"),
+    value("kernel-memory-tcp", None, "BYTES", "ignored, with a warning"),
+    value(
+        "cpu-share",
+        None,
+        "SHARES",
+        "weight among others: 2 to 262144, 1024 where nothing is said",
+    ),
+    value("cpu-period", None, "MICROSECONDS", "period of the quota"),
+    value("cpu-quota", None, "MICROSECONDS", "processor time in each period; -1 for no limit"),
+    value("cpu-burst", None, "MICROSECONDS", "quota of earlier periods that may be used later"),
+    value("cpu-rt-period", None, "MICROSECONDS", "period of realtime processes (cgroup v1)"),
+    value("cpu-rt-runtime", None, "MICROSECONDS", "time of realtime processes (cgroup v1)"),
+    value("cpu-idle", None, "0|1", "1: run only when nobody else wants to"),
+    value("cpuset-cpus", None, "LIST", "processors: 0-3,7"),
+    value("cpuset-mems", None, "LIST", "memory nodes"),
+    value("pids-limit", None, "N", "number of processes and threads; -1 for no limit"),
+    value("blkio-weight", None, "WEIGHT", "share of block devices: 10 to 1000"),
+    value("l3-cache-schema", None, "SCHEMA", "Intel cache allocation: L3:0=f;1=f0"),
+    value("mem-bw-schema", None, "SCHEMA", "Intel memory bandwidth allocation: MB:0=20;1=70"),
+];
+const EVENTS: &[Flag] = &[
+    value("interval", None, "DURATION", "time between two statistics: 5s, 100ms (default 5s)"),
+    switch("stats", None, "print statistics once"),
+];
 const PLAN: &[Flag] = &[
     value("bundle", Some('b'), "DIR", "directory of config.json (default: the current one)"),
     value("config", Some('f'), "FILE", "another name for config.json"),
@@ -85,6 +120,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "create",
         usage: "ID",
         help: "make a container",
+        about: "",
         flags: CREATE,
         stop: Stop::Never,
         run: run::create,
@@ -93,6 +129,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "start",
         usage: "ID",
         help: "run a created container's program",
+        about: "",
         flags: &[],
         stop: Stop::Never,
         run: run::start,
@@ -101,6 +138,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "run",
         usage: "ID",
         help: "create, start, wait, delete",
+        about: "",
         flags: RUN,
         stop: Stop::Never,
         run: run::run,
@@ -109,6 +147,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "exec",
         usage: "ID COMMAND [ARG...]",
         help: "run one more process in a container",
+        about: "",
         flags: EXEC,
         stop: Stop::After(2),
         run: run::exec,
@@ -117,6 +156,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "state",
         usage: "ID",
         help: "print the state",
+        about: "",
         flags: &[],
         stop: Stop::Never,
         run: inspect::state,
@@ -125,6 +165,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "list",
         usage: "",
         help: "list containers",
+        about: "",
         flags: LIST,
         stop: Stop::Never,
         run: inspect::list,
@@ -133,6 +174,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "ps",
         usage: "ID [PS OPTIONS]",
         help: "list a container's processes",
+        about: "",
         flags: PS,
         stop: Stop::After(2),
         run: inspect::ps,
@@ -141,6 +183,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "kill",
         usage: "ID [SIGNAL]",
         help: "send a signal",
+        about: "",
         flags: KILL,
         stop: Stop::Never,
         run: run::kill,
@@ -149,6 +192,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "pause",
         usage: "ID",
         help: "stop all processes",
+        about: "",
         flags: &[],
         stop: Stop::Never,
         run: run::pause,
@@ -157,6 +201,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "resume",
         usage: "ID",
         help: "let all processes go on",
+        about: "",
         flags: &[],
         stop: Stop::Never,
         run: run::resume,
@@ -165,14 +210,37 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "delete",
         usage: "ID",
         help: "remove a container",
+        about: "",
         flags: DELETE,
         stop: Stop::Never,
         run: run::delete,
     },
     Verb {
+        name: "update",
+        usage: "ID",
+        help: "change the limits of a container",
+        about: "BYTES may have a unit: 64m, 1.5g. What is not given stays as it is. FILE holds JSON as
+linux.resources of config.json; with it, flags for single limits are ignored. Rules for
+devices are never changed.",
+        flags: UPDATE,
+        stop: Stop::Never,
+        run: update::update,
+    },
+    Verb {
+        name: "events",
+        usage: "ID",
+        help: "print statistics again and again, and when memory ran out",
+        about: "Each event is one line of JSON: {\"type\":\"stats\"|\"oom\",\"id\":ID,\"data\":...}. It ends with
+the container.",
+        flags: EVENTS,
+        stop: Stop::Never,
+        run: events::events,
+    },
+    Verb {
         name: "spec",
         usage: "",
         help: "write a config.json to begin with",
+        about: "",
         flags: SPEC,
         stop: Stop::Never,
         run: inspect::spec,
@@ -181,6 +249,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "features",
         usage: "",
         help: "print what this runtime can do",
+        about: "",
         flags: &[],
         stop: Stop::Never,
         run: inspect::features,
@@ -189,6 +258,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "plan",
         usage: "",
         help: "print what running a bundle would do, and do nothing",
+        about: "",
         flags: PLAN,
         stop: Stop::Never,
         run: inspect::plan,
@@ -197,6 +267,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "monitor",
         usage: "",
         help: "stay beside a container (used by hako)",
+        about: "",
         flags: MONITOR,
         stop: Stop::Never,
         run: run::monitor,
@@ -235,7 +306,14 @@ pub(crate) fn help_of(verb: &Verb) -> String {
     } else {
         format!("\nOptions:\n{}", flag_lines(verb.flags))
     };
-    format!("Usage: hako-runc {} [OPTIONS] {}\n\n{}\n{options}", verb.name, verb.usage, verb.help)
+    let about = match verb.about {
+        "" => String::new(),
+        about => format!("\n{about}\n"),
+    };
+    format!(
+        "Usage: hako-runc {} [OPTIONS] {}\n\n{}\n{about}{options}",
+        verb.name, verb.usage, verb.help
+    )
 }
 
 #[cfg(test)]

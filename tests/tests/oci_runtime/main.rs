@@ -8,12 +8,14 @@
 mod cgroup;
 mod command_line;
 mod devices;
+mod events;
 mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
 mod process;
 mod security;
+mod update;
 
 use hako_tests::{bundle::Bundle, command::Output, runtime::Container};
 
@@ -30,6 +32,8 @@ fn main() -> std::process::ExitCode {
             cgroup::CASES,
             hooks::CASES,
             command_line::CASES,
+            update::CASES,
+            events::CASES,
         ],
     )
 }

@@ -10,6 +10,7 @@ pub mod alloc;
 pub mod bpf;
 pub mod cred;
 pub mod errno;
+pub mod eventfd;
 mod flags;
 pub mod fs;
 pub mod memfd;

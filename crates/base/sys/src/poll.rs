@@ -26,6 +26,13 @@ impl<'fd> PollFd<'fd> {
         PollFd::new(fd, false, true)
     }
 
+    /// Waits until a file of the kernel (cgroups, pressure) says that it changed. Ask
+    /// [`PollFd::is_urgent`].
+    pub fn urgent(fd: BorrowedFd<'fd>) -> PollFd<'fd> {
+        let raw = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLPRI, revents: 0 };
+        PollFd { raw, borrow: PhantomData }
+    }
+
     /// Waits for either, or with neither only for the other end to go away.
     pub fn new(fd: BorrowedFd<'fd>, read: bool, write: bool) -> PollFd<'fd> {
         let events = if read { libc::POLLIN } else { 0 } | if write { libc::POLLOUT } else { 0 };
@@ -40,6 +47,11 @@ impl<'fd> PollFd<'fd> {
     /// Whether a write would not block; also when it would fail.
     pub fn is_writable(&self) -> bool {
         self.raw.revents & (libc::POLLOUT | libc::POLLERR) != 0
+    }
+
+    /// Whether a file of the kernel changed.
+    pub fn is_urgent(&self) -> bool {
+        self.raw.revents & libc::POLLPRI != 0
     }
 
     /// Whether the other end is gone.

@@ -34,10 +34,12 @@ mod delegate;
 mod device_program;
 pub mod devices;
 mod host;
+mod oom;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
 pub mod stats;
+mod stats_more;
 mod sys;
 mod v1;
 mod v2;
@@ -50,6 +52,7 @@ pub use crate::{
     cgroup::{Cgroup, Created},
     device_program::compile as device_program,
     host::{Controller, Controllers, Hierarchy, Host, Mode, Unified},
+    oom::OomWatch,
     plan::{Directory, Join, Plan, Request, Write},
     v2::weight_of_shares,
 };

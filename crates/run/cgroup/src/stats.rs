@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cgroup, Controller, Directory, Error, Result, sys};
+pub use crate::stats_more::{Counter, Cpuset, IoEntry};
+use crate::{Cgroup, Controller, Directory, Error, Result, stats_more, sys};
 
 /// Everything that is counted.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -24,6 +25,8 @@ pub struct Stats {
     pub hugetlb: BTreeMap<String, Hugetlb>,
     /// RDMA, by device.
     pub rdma: BTreeMap<String, Rdma>,
+    /// Processors and memory nodes; absent where the controller is not joined.
+    pub cpuset: Option<Cpuset>,
 }
 
 /// Processor time, in nanoseconds.
@@ -37,6 +40,10 @@ pub struct Cpu {
     pub system: u64,
     /// In all, by processor (v1).
     pub per_cpu: Vec<u64>,
+    /// In the kernel, by processor (v1).
+    pub per_cpu_kernel: Vec<u64>,
+    /// Outside of the kernel, by processor (v1).
+    pub per_cpu_user: Vec<u64>,
     /// Periods of the quota that passed.
     pub periods: u64,
     /// Periods in which the quota was used up.
@@ -68,8 +75,16 @@ pub struct Memory {
     pub inactive_file: u64,
     /// In use by the kernel.
     pub kernel: Option<u64>,
+    /// Memory and swap together (v1).
+    pub with_swap: Option<Counter>,
+    /// In use by the kernel, with its limit (v1).
+    pub kernel_counter: Option<Counter>,
+    /// Buffers of TCP (v1).
+    pub kernel_tcp: Option<Counter>,
     /// Processes that were killed for want of memory.
     pub oom_kills: u64,
+    /// All of `memory.events` (v2).
+    pub events: BTreeMap<String, u64>,
     /// All of `memory.stat`.
     pub stat: BTreeMap<String, u64>,
     /// Time lost waiting.
@@ -90,6 +105,8 @@ pub struct Pids {
 pub struct Io {
     /// Each device.
     pub devices: Vec<IoDevice>,
+    /// What v1's schedulers count, by file name as `io_service_time`.
+    pub scheduler: BTreeMap<String, Vec<IoEntry>>,
     /// Time lost waiting.
     pub pressure: Option<Pressure>,
 }
@@ -162,7 +179,7 @@ pub struct PressureLine {
 }
 
 /// v1 has a number for "no limit": the greatest multiple of the page size.
-const UNLIMITED: u64 = 1 << 62;
+pub(crate) const UNLIMITED: u64 = 1 << 62;
 /// USER_HZ, in which v1 counts user and system time, is 100 on all architectures but Alpha.
 const NANOSECONDS_A_TICK: u64 = 10_000_000;
 
@@ -180,6 +197,7 @@ impl Cgroup {
                 .transpose()?
                 .unwrap_or_default(),
             rdma: self.directory(Controller::Rdma).map(rdma).transpose()?.unwrap_or_default(),
+            cpuset: self.directory(Controller::Cpuset).map(stats_more::cpuset).transpose()?,
         })
     }
 
@@ -210,6 +228,8 @@ impl Cgroup {
             (cpu.user, cpu.system) = (get("user"), get("system"));
             let per_cpu = text(&d.path, "cpuacct.usage_percpu")?;
             cpu.per_cpu = per_cpu.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+            let all = text(&d.path, "cpuacct.usage_all")?;
+            (cpu.per_cpu_user, cpu.per_cpu_kernel) = stats_more::usage_all(&all);
         }
         if let Some(d) = self.directory(Controller::Cpu).filter(|d| !d.unified) {
             let stat = keyed(&text(&d.path, "cpu.stat")?);
@@ -245,6 +265,7 @@ impl Cgroup {
                     &text(&d.path, "blkio.throttle.io_service_bytes_recursive")?,
                     &text(&d.path, "blkio.throttle.io_serviced_recursive")?,
                 );
+                io.scheduler = stats_more::scheduler(d)?;
             }
             None => {}
         }
@@ -261,7 +282,7 @@ fn memory(d: &Directory) -> Result<Memory> {
     let get = |key: &str| stat.get(key).copied().unwrap_or(0);
     let limited = |n: Option<u64>| n.filter(|&n| n < UNLIMITED);
     let mut m = if d.unified {
-        let events = keyed(&text(path, "memory.events")?);
+        let events = stats_more::memory_events(d)?;
         let event = |key: &str| events.get(key).copied().unwrap_or(0);
         Memory {
             usage: number(path, "memory.current")?.unwrap_or(0),
@@ -274,23 +295,28 @@ fn memory(d: &Directory) -> Result<Memory> {
             inactive_file: get("inactive_file"),
             kernel: stat.get("kernel").copied(),
             oom_kills: event("oom_kill"),
+            events: events.clone(),
             pressure: pressure(path, "memory.pressure")?,
             ..Memory::default()
         }
     } else {
         let usage = number(path, "memory.usage_in_bytes")?.unwrap_or(0);
-        let both = number(path, "memory.memsw.usage_in_bytes")?;
+        let both = Counter::read(d, "memory.memsw")?;
+        let kernel = Counter::read(d, "memory.kmem")?;
         let oom = keyed(&text(path, "memory.oom_control")?);
         Memory {
             usage,
             usage_max: number(path, "memory.max_usage_in_bytes")?,
             limit: limited(number(path, "memory.limit_in_bytes")?),
             limit_hits: number(path, "memory.failcnt")?.unwrap_or(0),
-            swap: both.map(|b| b.saturating_sub(usage)),
-            swap_limit: limited(number(path, "memory.memsw.limit_in_bytes")?),
+            swap: both.map(|b| b.usage.saturating_sub(usage)),
+            swap_limit: both.and_then(|b| b.limit),
             cache: get("total_cache"),
             inactive_file: get("total_inactive_file"),
-            kernel: number(path, "memory.kmem.usage_in_bytes")?,
+            kernel: kernel.map(|k| k.usage),
+            with_swap: both,
+            kernel_counter: kernel,
+            kernel_tcp: Counter::read(d, "memory.kmem.tcp")?,
             oom_kills: oom.get("oom_kill").copied().unwrap_or(0),
             ..Memory::default()
         }
@@ -358,17 +384,17 @@ fn threads(path: &Path, count: &mut u64) -> Result<()> {
     Ok(())
 }
 
-fn text(directory: &Path, file: &str) -> Result<String> {
+pub(crate) fn text(directory: &Path, file: &str) -> Result<String> {
     Ok(sys::read_optional(&directory.join(file))?.unwrap_or_default())
 }
 
 /// The one number of a file; absent for `max`.
-fn number(directory: &Path, file: &str) -> Result<Option<u64>> {
+pub(crate) fn number(directory: &Path, file: &str) -> Result<Option<u64>> {
     Ok(text(directory, file)?.trim().parse().ok())
 }
 
 /// Lines of a word and a number. What has another form is skipped: newer kernels add to it.
-fn keyed(text: &str) -> BTreeMap<String, u64> {
+pub(crate) fn keyed(text: &str) -> BTreeMap<String, u64> {
     let pair = |line: &str| {
         let (key, value) = line.split_once(' ')?;
         Some((key.to_owned(), value.trim().parse().ok()?))

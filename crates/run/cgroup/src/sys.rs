@@ -32,6 +32,12 @@ pub(crate) fn open(path: &Path) -> std::result::Result<File, Errno> {
     open_as(path, OpenFlags::WRONLY)
 }
 
+/// Opens a file for reading; it must be there.
+pub(crate) fn open_read(path: &Path) -> Result<File> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    open_as(path, OpenFlags::RDONLY).map_err(failed)
+}
+
 /// Opens a directory.
 pub(crate) fn open_directory(path: &Path) -> std::result::Result<File, Errno> {
     open_as(path, OpenFlags::RDONLY | OpenFlags::DIRECTORY)

@@ -130,7 +130,7 @@ fn state_reason(verb: &str, id: &str, status: Status) -> String {
     match (verb, status) {
         ("start", Status::Stopped) => "cannot start a container that has stopped".to_owned(),
         ("start", Status::Running) => "cannot start an already running container".to_owned(),
-        ("kill", Status::Stopped) => "container not running".to_owned(),
+        ("kill" | "update", Status::Stopped) => "container not running".to_owned(),
         ("exec", Status::Stopped) => "cannot exec in a stopped container".to_owned(),
         ("exec", Status::Paused) => {
             "cannot exec in a paused container (use --ignore-paused to override)".to_owned()

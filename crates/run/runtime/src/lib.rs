@@ -19,6 +19,7 @@ mod options;
 mod plan;
 mod spawn;
 mod state;
+mod update;
 mod wire;
 
 pub use container::{Created, Running, create};
@@ -32,3 +33,4 @@ pub use op::Step;
 pub use options::{CgroupDriver, Console, Gate, Options, RefusedLimits, Stdio};
 pub use plan::{Plan, check_id};
 pub use state::rfc3339;
+pub use update::Changes;

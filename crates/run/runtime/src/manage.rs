@@ -8,6 +8,7 @@ use hako_oci::runtime::Spec;
 use hako_oci::state::{State, Status};
 use hako_sys::Errno;
 use hako_sys::fs::{self, OpenFlags};
+use hako_sys::namespace::Kind;
 use hako_sys::poll::{PollFd, poll};
 
 use crate::call::Call;
@@ -59,6 +60,11 @@ impl Container {
             .map(load)
             .filter(|l| !matches!(l.container, Err(Error::NotFound(_))))
             .collect())
+    }
+
+    /// The directory of all states.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Its ID.
@@ -285,6 +291,21 @@ impl Container {
     pub(crate) fn need_cgroup(&self) -> Result<&hako_cgroup::Cgroup> {
         self.cgroup()
             .ok_or_else(|| Error::Unsupported(format!("container {} has no cgroup", self.file.id)))
+    }
+
+    /// Its network's `/proc/net/dev`; `None` where it has no network of its own, or has ended.
+    pub fn network_counters(&self) -> Result<Option<String>> {
+        if self.file.namespaces & Kind::Network.flag() == 0 || self.process()?.is_none() {
+            return Ok(None);
+        }
+        let path = format!("/proc/{}/net/dev", self.file.pid);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if matches!(Errno::of(&e), Errno::ENOENT | Errno::ESRCH | Errno::EINVAL) => {
+                Ok(None)
+            }
+            Err(e) => Err(Error::io("read", &path, &e)),
+        }
     }
 
     /// IDs of its processes, on the host.
