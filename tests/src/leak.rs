@@ -46,8 +46,10 @@ fn look() -> BTreeSet<String> {
     seen
 }
 
-/// Litter of peers that tests run: not ours to hold against hako.
-const OF_PEERS: &[&str] = &["libpod", "containers", "crun", "runc", "netns"];
+/// Litter of peers that tests run: not ours to hold against hako. And the directory of hako-runc's
+/// state where an engine names none, which stays as runc's does.
+const OF_PEERS: &[&str] =
+    &["hako-runc", "libpod", "containers", "crun", "runc", "netns", "docker", "containerd"];
 
 fn files(directory: &Path, seen: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {

@@ -84,7 +84,7 @@ impl Drop for Place {
 }
 
 /// A failure while cleaning up: fails the test, unless it fails already.
-pub(crate) fn report(message: &str) {
+pub fn report(message: &str) {
     if std::thread::panicking() {
         eprintln!("while cleaning up: {message}");
     } else {

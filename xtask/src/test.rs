@@ -108,6 +108,11 @@ const STEPS: &[Step] = &[
     },
     Step { name: "hostile", help: "hostile images and layers", action: Action::Surface },
     Step { name: "crash", help: "SIGKILL at any instant", action: Action::Surface },
+    Step {
+        name: "engines",
+        help: "podman, Docker and containerd on hako-runc",
+        action: Action::Surface,
+    },
     Step { name: "tour", help: "the README's tour, as printed", action: Action::Surface },
     Step {
         name: "vm",
@@ -169,6 +174,8 @@ pub(crate) fn ci(workspace: &Workspace, arguments: &[String]) -> Outcome {
         ("runc", &["--version"]),
         ("crun", &["--version"]),
         ("podman", &["--version"]),
+        ("dockerd", &["--version"]),
+        ("containerd", &["--version"]),
         ("skopeo", &["--version"]),
         ("umoci", &["--version"]),
         ("id", &["-u"]),
@@ -180,7 +187,7 @@ pub(crate) fn ci(workspace: &Workspace, arguments: &[String]) -> Outcome {
             }
             Err(error) => format!("missing: {error}"),
         };
-        println!("{program:>8}  {said}");
+        println!("{program:>10}  {said}");
     }
     run(workspace, arguments)
 }

@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use hako_oci::runtime::Spec;
-use hako_runtime::{CgroupDriver, Console, Container, Gate, Options, Plan, RefusedLimits, Stdio};
+use hako_runtime::{
+    CgroupDriver, Console, Container, Gate, Join, Options, Plan, RefusedLimits, Stdio,
+};
 use hako_sys::signal;
 
 use crate::args::Parsed;
@@ -68,6 +70,23 @@ fn inherited(parsed: &Parsed) -> Result<(u32, Vec<String>), Failure> {
     Ok((count, environment))
 }
 
+/// Which cgroups the container joins. Where the configuration names one, an engine looks for the
+/// container in each hierarchy: for statistics, limits, events.
+fn joined(spec: &Spec) -> Join {
+    let named = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
+    match named.is_some_and(|path| !path.is_empty()) {
+        true => Join::All,
+        false => Join::Needed,
+    }
+}
+
+/// A container that could not be made, in the words that runc has for it: engines search them.
+fn not_made(verb: &str, error: &hako_runtime::Error) -> Failure {
+    let of_process = if error.is_of_process() { "unable to start container process: " } else { "" };
+    let message = format!("hako-runc {verb} failed: {of_process}{}", crate::log::chain(error));
+    Failure { message, status: 1 }
+}
+
 fn warn(context: &Context, plan: &Plan) {
     for warning in plan.warnings() {
         context.log.warn(warning);
@@ -101,11 +120,13 @@ pub(crate) fn create(context: &Context, parsed: &Parsed) -> Outcome {
     let (bundle, spec) = load(parsed)?;
     let mut options = options(context, parsed, id)?;
     options.gate = Gate::Fifo;
+    options.join_cgroups = joined(&spec);
     let terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
     check_console(parsed, terminal, true)?;
-    let plan = Plan::new(&spec, &bundle, &options)?;
+    let failed = |error| not_made("create", &error);
+    let plan = Plan::new(&spec, &bundle, &options).map_err(failed)?;
     warn(context, &plan);
-    let created = hako_runtime::create(plan, Stdio::default())?;
+    let created = hako_runtime::create(plan, Stdio::default()).map_err(failed)?;
     announce(parsed, created.pid(), created.pidfd())?;
     created.leave();
     Ok(0)
@@ -143,14 +164,16 @@ pub(crate) fn run(context: &Context, parsed: &Parsed) -> Outcome {
     if let (false, Some(process)) = (detach, &mut spec.process) {
         foreground::take_size(process);
     }
-    let options = options(context, parsed, id)?;
-    let plan = Plan::new(&spec, &bundle, &options)?;
+    let mut options = options(context, parsed, id)?;
+    options.join_cgroups = joined(&spec);
+    let failed = |error| not_made("run", &error);
+    let plan = Plan::new(&spec, &bundle, &options).map_err(failed)?;
     warn(context, &plan);
     // Before the process exists, or its end could be missed.
     let signals = Signals::block().map_err(|e| format!("block signals: {e}"))?;
-    let created = hako_runtime::create(plan, Stdio::default())?;
+    let created = hako_runtime::create(plan, Stdio::default()).map_err(failed)?;
     announce(parsed, created.pid(), created.pidfd())?;
-    let mut running = created.start()?;
+    let mut running = created.start().map_err(failed)?;
     if detach {
         running.leave();
         return Ok(0);
@@ -206,7 +229,9 @@ pub(crate) fn exec(context: &Context, parsed: &Parsed) -> Outcome {
     let mut running = match container.exec(&process, &options, Stdio::default()) {
         Ok(running) => running,
         Err(e) => {
-            let message = format!("exec failed: {}", crate::log::chain(&e));
+            let of_process =
+                if e.is_of_process() { "unable to start container process: " } else { "" };
+            let message = format!("exec failed: {of_process}{}", crate::log::chain(&e));
             if !parsed.has("for-engine") {
                 return Err(Failure { message, status: 255 });
             }

@@ -54,7 +54,7 @@ pub enum Error {
         note: String,
     },
     /// The container's program cannot be executed.
-    #[error("exec: {program:?}: {}", exec_reason(*errno, *searched))]
+    #[error("exec: {program:?}: {}", exec_reason(program, *errno, *searched))]
     Exec {
         /// `process.args[0]`.
         program: String,
@@ -113,14 +113,16 @@ pub enum Error {
     Unsupported(String),
 }
 
-fn exec_reason(errno: Errno, searched: bool) -> String {
+/// Engines find their exit codes in these words, which are runc's.
+fn exec_reason(program: &str, errno: Errno, searched: bool) -> String {
     match errno {
-        // Engines recognise these words.
         Errno::ENOENT if searched => "executable file not found in $PATH".to_owned(),
-        Errno::ENOENT => "no such file or directory".to_owned(),
+        Errno::ENOENT => format!("stat {program}: no such file or directory"),
+        Errno::ENOTDIR => format!("stat {program}: not a directory"),
         Errno::EACCES => "permission denied".to_owned(),
         Errno::ENOEXEC => "exec format error".to_owned(),
-        Errno::EISDIR => "is a directory".to_owned(),
+        // Docker knows the second half before 23, and either one since.
+        Errno::EISDIR => "is a directory: permission denied".to_owned(),
         other => other.to_string(),
     }
 }
@@ -155,6 +157,13 @@ impl Error {
         }
     }
 
+    /// Whether the container itself was at fault, or its surroundings, when its process was made:
+    /// neither the command nor the state that it was given to.
+    pub fn is_of_process(&self) -> bool {
+        use Error::{Call, Cgroup, Died, Exec, Hook, Step};
+        matches!(self, Call { .. } | Cgroup(_) | Died(_) | Exec { .. } | Hook { .. } | Step { .. })
+    }
+
     pub(crate) fn config(field: impl Into<String>, reason: impl Into<String>) -> Error {
         Error::Config { field: field.into(), reason: reason.into() }
     }
@@ -177,15 +186,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn words_that_engines_search() {
+        let exec = |program: &str, errno| {
+            let searched = !program.contains('/');
+            Error::Exec { program: program.to_owned(), searched, errno }.to_string()
+        };
+        assert_eq!(exec("x", Errno::ENOENT), "exec: \"x\": executable file not found in $PATH");
+        assert_eq!(exec("/x", Errno::ENOENT), "exec: \"/x\": stat /x: no such file or directory");
+        assert_eq!(exec("/x", Errno::EACCES), "exec: \"/x\": permission denied");
+        assert!(exec("/bin", Errno::EISDIR).ends_with("permission denied"));
+    }
+
+    #[test]
     fn exit_codes_are_those_of_a_shell() {
         let exec = |errno| Error::Exec { program: "x".into(), searched: true, errno };
         assert_eq!(exec(Errno::ENOENT).exit_code(), 127);
         assert_eq!(exec(Errno::EACCES).exit_code(), 126);
         assert_eq!(exec(Errno::ENOEXEC).exit_code(), 126);
         assert_eq!(Error::NotFound("x".into()).exit_code(), 125);
-        assert_eq!(
-            exec(Errno::ENOENT).to_string(),
-            "exec: \"x\": executable file not found in $PATH"
-        );
     }
 }

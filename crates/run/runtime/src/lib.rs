@@ -27,6 +27,7 @@ pub use control::{Stored, delete, kill, state};
 pub use error::{Error, Result};
 pub use exec::{ExecOptions, Executed};
 pub use features::{features, template};
+pub use hako_cgroup::Join;
 pub use hako_sys::process::ExitStatus;
 pub use manage::{Container, Listed};
 pub use op::Step;

@@ -34,7 +34,7 @@ impl Init<'_> {
     pub(super) fn mount_root(&mut self, path: &CStr, op: &MountOp) -> Did {
         let target = fs::openat(fs::cwd(), path, DIRECTORY, 0).at(Call::Open)?;
         let tree = match &op.source {
-            Source::New(new) => self.new_mount(new, op.set, target.as_fd())?,
+            Source::New(new) => self.new_mount(new, op.set, (target.as_fd(), true))?,
             Source::Bind { path, recursive, .. } => {
                 let how = if *recursive { CLONE_ALL } else { CLONE };
                 Some(mount::open_tree(fs::cwd(), path, how).at(Call::OpenTree)?)
@@ -115,16 +115,16 @@ impl Init<'_> {
     }
 
     fn mount_new(&mut self, op: &MountOp, new: &NewFs) -> Did {
-        let target = walk::ensure(self.root()?, &op.target, Make::Directory)?;
+        let (target, was_there) = walk::find_or_make(self.root()?, &op.target, Make::Directory)?;
         let fill_first = op.copy_up && op.set & attr::RDONLY != 0;
         let set = if fill_first { op.set & !attr::RDONLY } else { op.set };
-        let Some(tree) = self.new_mount(new, set, target.as_fd())? else {
+        let Some(tree) = self.new_mount(new, set, (target.as_fd(), was_there))? else {
             // mount(2) attached it already.
             let tree = walk::open(self.root()?, &op.target).at(Call::Openat2)?;
             self.propagate(op, tree.as_fd())?;
             return self.became_root(op, tree.as_fd());
         };
-        if op.copy_up {
+        if op.copy_up && was_there {
             self.copy_up(&op.target, tree.as_fd())?;
         }
         mount::move_mount(tree.as_fd(), target.as_fd()).at(Call::MoveMount)?;
@@ -195,12 +195,18 @@ impl Init<'_> {
     }
 
     /// A new, detached mount; `None` where only mount(2) could make it, which attached it at once.
-    fn new_mount(&mut self, new: &NewFs, set: u64, target: BorrowedFd<'_>) -> Did<Option<OwnedFd>> {
+    /// The target comes with whether it was there before.
+    fn new_mount(
+        &mut self,
+        new: &NewFs,
+        set: u64,
+        (target, was_there): (BorrowedFd<'_>, bool),
+    ) -> Did<Option<OwnedFd>> {
         if new.by_mount {
             return self.mount_legacy(new, set, target).map(|()| None);
         }
         let context = mount::fsopen(&new.kind).at(Call::Fsopen)?;
-        match self.configure(new, context.as_fd(), target) {
+        match self.configure(new, context.as_fd(), was_there.then_some(target)) {
             // Kernels before 6.8 know no `lowerdir+`.
             Err(Failure { call: Call::Fsconfig, errno: Errno::EINVAL })
                 if !new.lower.is_empty() =>
@@ -222,7 +228,12 @@ impl Init<'_> {
         }
     }
 
-    fn configure(&self, new: &NewFs, context: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Did {
+    fn configure(
+        &self,
+        new: &NewFs,
+        context: BorrowedFd<'_>,
+        was_there: Option<BorrowedFd<'_>>,
+    ) -> Did {
         mount::fsconfig_string(context, c"source", &new.source).at(Call::Fsconfig)?;
         for param in &new.params {
             match param {
@@ -234,7 +245,8 @@ impl Init<'_> {
         for lower in &new.lower {
             mount::fsconfig_string(context, c"lowerdir+", lower).at(Call::Fsconfig)?;
         }
-        if new.mode_of_target {
+        // As runc: where nothing was, it is anybody's to write to, as the kernel makes it.
+        if let (true, Some(target)) = (new.mode_of_target, was_there) {
             let mode = Text::octal(fs::fstat(target).at(Call::Fstat)?.mode);
             mount::fsconfig_string(context, c"mode", mode.as_c_str()).at(Call::Fsconfig)?;
         }
@@ -281,7 +293,8 @@ impl Init<'_> {
         let Source::New(new) = &tmpfs.source else {
             return Err(Errno::EINVAL).at(Call::Mount);
         };
-        let Some(tree) = self.new_mount(new, tmpfs.set & !attr::RDONLY, target.as_fd())? else {
+        let Some(tree) = self.new_mount(new, tmpfs.set & !attr::RDONLY, (target.as_fd(), true))?
+        else {
             return Err(Errno::EINVAL).at(Call::Mount);
         };
         mount::move_mount(tree.as_fd(), target.as_fd()).at(Call::MoveMount)?;

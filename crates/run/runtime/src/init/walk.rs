@@ -38,8 +38,17 @@ const LINKS_MAX: u32 = 40;
 /// Opens a place, which is made where it is missing, with the directories above it. A link that
 /// leads to something missing is followed, within the root, and that is made.
 pub(super) fn ensure(root: BorrowedFd<'_>, target: &Target, make: Make) -> Did<OwnedFd> {
+    find_or_make(root, target, make).map(|(fd, _)| fd)
+}
+
+/// The same, and whether the place was there before.
+pub(super) fn find_or_make(
+    root: BorrowedFd<'_>,
+    target: &Target,
+    make: Make,
+) -> Did<(OwnedFd, bool)> {
     match open(root, target) {
-        Ok(fd) => return Ok(fd),
+        Ok(fd) => return Ok((fd, true)),
         Err(Errno::ENOENT) => {}
         Err(e) => return Err(e).at(Call::Openat2),
     }
@@ -70,7 +79,7 @@ pub(super) fn ensure(root: BorrowedFd<'_>, target: &Target, make: Make) -> Did<O
         way.follow(start, end, link.to_bytes()).at(Call::Readlink)?;
         (dir, at) = (None, 0);
     }
-    dir.ok_or(Errno::ENOENT).at(Call::Openat2)
+    dir.map(|fd| (fd, false)).ok_or(Errno::ENOENT).at(Call::Openat2)
 }
 
 /// Makes one name, and opens it; `None` where there is a link, which leads to nothing.
