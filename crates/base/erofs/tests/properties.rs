@@ -119,8 +119,8 @@ fn paths(tree: &Tree) -> BTreeMap<Vec<u8>, (Inode, Vec<u8>)> {
     while let Some((path, number)) = todo.pop_front() {
         let mut inode = tree.inodes[number].clone();
         if let Content::Directory(names) = &mut inode.content {
-            for (name, &child) in std::mem::take(names).iter() {
-                todo.push_back(([&path[..], b"/", name].concat(), child));
+            for (name, child) in std::mem::take(names) {
+                todo.push_back(([&path[..], b"/", &name].concat(), child));
             }
         }
         let first = first.entry(number).or_insert_with(|| path.clone()).clone();

@@ -156,7 +156,7 @@ impl Applied {
 /// Nothing is flushed to disk: the caller does that once for all of it. After an error `dest`
 /// holds a part of the layer.
 pub fn apply(layer: impl Read + Send, dest: &Root, options: &ApplyOptions) -> Result<Applied> {
-    let (outcome, digests) = stream::with_tar(layer, &options.limits, |tar| {
+    let (outcome, digests) = stream::with_tar(layer, &options.limits, None, |tar| {
         let mut applier = Applier::new(dest, options);
         let mut tar = hako_tar::Reader::new(tar);
         while let Some(entry) = tar.next_entry()? {

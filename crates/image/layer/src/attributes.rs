@@ -4,10 +4,12 @@
 //! changes, and everything before the time changes the time.
 
 use std::{
+    collections::BTreeMap,
     ffi::{CStr, CString},
     os::fd::{AsFd as _, BorrowedFd},
 };
 
+use hako_erofs::{Content, Inode};
 use hako_sys::{
     Errno,
     fs::{self, AtFlags, OpenFlags, Timespec},
@@ -60,6 +62,38 @@ fn fate(name: &[u8]) -> Fate {
     XATTRS.iter().find(|(prefix, _)| matches(prefix)).map_or(Fate::Dropped, |&(_, fate)| fate)
 }
 
+/// As long as the kernel takes a name.
+const XATTR_NAME_MAX: usize = 255;
+/// What one inode may have: more than file systems on disk take.
+const XATTRS_MAX: usize = 200;
+const XATTRS_BYTES_MAX: usize = 128 << 10;
+
+/// Whether an inode of this kind can have the attribute.
+fn is_possible(name: &[u8], content: &Content) -> bool {
+    match content {
+        Content::Directory(_) => true,
+        Content::File { .. } => name != b"system.posix_acl_default",
+        Content::Symlink(_) => false,
+        _ => !name.starts_with(b"user.") && name != b"system.posix_acl_default",
+    }
+}
+
+/// Whether a value is one that the kernel takes for this name: capabilities (linux/capability.h,
+/// three revisions) and access control lists (linux/posix_acl_xattr.h) have a form.
+fn is_valid(name: &[u8], value: &[u8]) -> bool {
+    match name {
+        b"security.capability" => {
+            matches!((value.len(), value.get(3)), (12, Some(1)) | (20, Some(2)) | (24, Some(3)))
+        }
+        b"system.posix_acl_access" | b"system.posix_acl_default" => {
+            let entries = value.strip_prefix(b"\x02\0\0\0").unwrap_or(b"?");
+            let known = |entry: &[u8]| matches!(entry[..2], [1 | 2 | 4 | 8 | 16 | 32, 0]);
+            entries.len().is_multiple_of(8) && entries.chunks_exact(8).all(known)
+        }
+        _ => true,
+    }
+}
+
 impl Attributes {
     /// The attributes of an entry; the second value counts extended attributes left out.
     pub(crate) fn new(header: &mut Header) -> (Attributes, u64) {
@@ -74,6 +108,36 @@ impl Attributes {
         let mtime = Timespec { seconds: header.mtime.seconds, nanos: header.mtime.nanos };
         let Header { mode, uid, gid, .. } = *header;
         (Attributes { mode, uid, gid, mtime, xattrs }, dropped)
+    }
+
+    /// An inode with all of these, and how many extended attributes its kind does not have. Values
+    /// that the kernel would refuse are refused: it would later, when the file is used.
+    pub(crate) fn inode(self, content: Content) -> Result<(Inode, u64), Failed> {
+        let (mut refused, mut bytes) = (0, 0);
+        let mut xattrs = BTreeMap::new();
+        for (name, value) in self.xattrs {
+            let name = name.into_bytes();
+            if !is_possible(&name, &content) {
+                refused += 1;
+                continue;
+            }
+            if !is_valid(&name, &value) {
+                return Err(("setxattr", Errno::EINVAL));
+            }
+            bytes += name.len() + value.len();
+            if name.len() > XATTR_NAME_MAX || value.len() > hako_erofs::XATTR_VALUE_MAX {
+                return Err(("setxattr", Errno::ERANGE));
+            }
+            xattrs.insert(name, value);
+        }
+        if xattrs.len() > XATTRS_MAX || bytes > XATTRS_BYTES_MAX {
+            return Err(("setxattr", Errno::ENOSPC));
+        }
+        // The kernel gives symbolic links all permissions.
+        let mode = if matches!(content, Content::Symlink(_)) { 0o777 } else { self.mode };
+        let Timespec { seconds, nanos } = self.mtime;
+        let mtime = hako_erofs::Time { seconds, nanos };
+        Ok((Inode { mode, uid: self.uid, gid: self.gid, mtime, xattrs, content }, refused))
     }
 
     /// Sets all on a file or directory that is open. Answers how many extended attributes the

@@ -69,6 +69,12 @@ pub enum Error {
     /// What an entry replaces cannot be removed.
     #[error("layer: {0}")]
     Tree(#[from] hako_root::Error),
+    /// What the layer is kept in refused it.
+    #[error("layer: write: {0}")]
+    Keep(#[source] io::Error),
+    /// No index can be made of it.
+    #[error("layer: {0}")]
+    Index(#[from] hako_erofs::Error),
     /// No thread for the decompressor.
     #[error("layer: cannot start a thread: {0}")]
     Thread(#[source] io::Error),

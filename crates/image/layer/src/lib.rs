@@ -23,6 +23,8 @@ pub mod apply;
 mod attributes;
 mod compression;
 mod error;
+mod listing;
+mod merge;
 mod name;
 mod settle;
 mod stream;
@@ -32,6 +34,8 @@ pub use crate::{
     apply::{Applied, ApplyOptions, Devices, Limits, Omitted, Onto, apply},
     compression::{Compression, decompress},
     error::{Error, Result},
+    listing::{Listing, check, digest_tar, keep, list},
+    merge::Merge,
     settle::{copy_attributes, settle},
     stream::{Digests, digest},
 };

@@ -5,7 +5,8 @@
 //! the memory.
 
 use std::{
-    io::{self, BufRead, Read},
+    fs::File,
+    io::{self, BufRead, Read, Write as _},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
 };
@@ -35,16 +36,17 @@ pub struct Digests {
 
 /// Reads a blob to its end and computes its digests, without applying it.
 pub fn digest(blob: impl Read + Send, limits: &Limits) -> Result<Digests> {
-    let ((), digests) = with_tar(blob, limits, |_| Ok(()))?;
+    let ((), digests) = with_tar(blob, limits, None, |_| Ok(()))?;
     Ok(digests)
 }
 
 /// Lets `f` read the tar in a blob, and computes the digests of both. What `f` leaves is read, so
-/// that the digests are of all of it.
+/// that the digests are of all of it. The tar is written to `copy`.
 pub(crate) fn with_tar<T>(
     blob: impl Read + Send,
     limits: &Limits,
-    f: impl FnOnce(&mut TarStream) -> Result<T>,
+    copy: Option<&File>,
+    f: impl FnOnce(&mut TarStream<'_>) -> Result<T>,
 ) -> Result<(T, Digests)> {
     let (full_sender, full_receiver) = sync_channel(BUFFERS);
     let (empty_sender, empty_receiver) = sync_channel(BUFFERS);
@@ -57,6 +59,7 @@ pub(crate) fn with_tar<T>(
         let mut stream = TarStream {
             full: full_receiver,
             empty: empty_sender,
+            copy,
             buffer: Vec::new(),
             position: 0,
             total: 0,
@@ -165,9 +168,11 @@ impl<R: Read> Read for Hashing<R> {
 }
 
 /// The tar, as it comes from the decompressor.
-pub(crate) struct TarStream {
+pub(crate) struct TarStream<'c> {
     full: Receiver<Piece>,
     empty: SyncSender<Vec<u8>>,
+    /// Gets the tar as well.
+    copy: Option<&'c File>,
     buffer: Vec<u8>,
     position: usize,
     total: u64,
@@ -176,7 +181,7 @@ pub(crate) struct TarStream {
     ended: bool,
 }
 
-impl TarStream {
+impl TarStream<'_> {
     fn drain(&mut self) -> io::Result<()> {
         loop {
             let n = self.fill_buf()?.len();
@@ -199,6 +204,9 @@ impl TarStream {
                 Ok(Piece::Start(Compression::None)) => {}
                 Ok(Piece::Start(_)) => self.hasher = Some(Sha256::new()),
                 Ok(Piece::Bytes(buffer)) => {
+                    if let Some(mut copy) = self.copy {
+                        copy.write_all(&buffer).map_err(|e| io::Error::other(Error::Keep(e)))?;
+                    }
                     if let Some(hasher) = &mut self.hasher {
                         hasher.update(&buffer);
                     }
@@ -217,7 +225,7 @@ impl TarStream {
     }
 }
 
-impl Read for TarStream {
+impl Read for TarStream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.fill_buf()?.read(buffer)?;
         self.consume(n);
@@ -225,7 +233,7 @@ impl Read for TarStream {
     }
 }
 
-impl BufRead for TarStream {
+impl BufRead for TarStream<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.position == self.buffer.len() && !self.ended {
             self.next()?;

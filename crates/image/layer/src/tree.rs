@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// As many as path resolution in the kernel follows.
-const LINKS_MAX: u32 = 40;
+pub(crate) const LINKS_MAX: u32 = 40;
 
 /// Parents that are held open. Archives go through a tree directory by directory.
 const PARENTS_HELD: usize = 16;

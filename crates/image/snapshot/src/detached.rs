@@ -1,4 +1,4 @@
-//! Overlays that are mounted nowhere: they live as long as a descriptor of them.
+//! Overlays and images that are mounted nowhere: they live as long as a descriptor of them.
 
 use std::{
     ffi::{CStr, CString},
@@ -25,10 +25,58 @@ use crate::{Error, Result, overlay::OPTIONS};
 const LOWER: &str = "fsconfig lowerdir+";
 /// Options of mount(2) are one page, with a NUL.
 const OPTIONS_SIZE_MAX: usize = 4096;
+/// The longest value of fsconfig(2), without its NUL.
+const FSCONFIG_VALUE_MAX: usize = 255;
+
+/// An EROFS index and the files with its content.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub index: PathBuf,
+    pub devices: Vec<PathBuf>,
+}
+
+impl Image {
+    /// Mounts it, and gives its root.
+    pub(crate) fn mount(&self) -> Result<OwnedFd> {
+        let error = |call, source, fs: Option<BorrowedFd<'_>>| Error::Image {
+            index: self.index.clone(),
+            call,
+            source,
+            log: log_of(fs),
+        };
+        let path = |path: &Path| c_string(path.as_os_str().as_bytes());
+        let fs = mount::fsopen(c"erofs").map_err(|e| error("fsopen", e, None))?;
+        let fs = fs.as_fd();
+        let failed = |call| move |e| error(call, e, Some(fs));
+        // Values of fsconfig(2) have 255 bytes, and paths may have more: by descriptor all fit.
+        let open = |path: &Path| File::open(path).map_err(Error::io("open", path));
+        let mut held = Vec::new();
+        let mut short = |long: &Path| -> Result<CString> {
+            if long.as_os_str().len() <= FSCONFIG_VALUE_MAX {
+                return Ok(path(long));
+            }
+            let file = open(long)?;
+            let path = c_string(format!("/proc/self/fd/{}", file.as_raw_fd()).as_bytes());
+            held.push(file);
+            Ok(path)
+        };
+        mount::fsconfig_string(fs, c"source", &short(&self.index)?)
+            .map_err(failed("fsconfig source"))?;
+        for device in &self.devices {
+            mount::fsconfig_string(fs, c"device", &short(device)?)
+                .map_err(failed("fsconfig device"))?;
+        }
+        mount::fsconfig_flag(fs, c"ro").map_err(failed("fsconfig ro"))?;
+        mount::fsconfig_create(fs).map_err(failed("fsconfig create"))?;
+        mount::fsmount(fs, mount::attr::RDONLY).map_err(failed("fsmount"))
+    }
+}
 
 /// Directories to join, top first, and where writes go.
 pub(crate) struct Stack<'a> {
     pub lower: &'a [PathBuf],
+    /// Joined below all directories.
+    pub image: Option<&'a Image>,
     /// Upper and work directory; read-only without.
     pub writable: Option<(&'a Path, &'a Path)>,
     pub userxattr: bool,
@@ -39,8 +87,9 @@ impl Stack<'_> {
     pub(crate) fn mount(&self, name: &Path) -> Result<Root> {
         let fd = match self.mount_by_parameters() {
             // Before Linux 6.7 overlayfs has no `lowerdir+`; before 6.5 it does not even say so.
+            // Before 6.15 it takes no layer that is mounted nowhere.
             Err(Error::Mount { call, source: Errno::EINVAL, log, .. })
-                if call == LOWER || log.is_empty() =>
+                if call == LOWER || log.is_empty() || self.image.is_some() =>
             {
                 self.mount_by_page()?
             }
@@ -55,6 +104,12 @@ impl Stack<'_> {
         let fs = fs.as_fd();
         for dir in self.lower {
             mount::fsconfig_string(fs, c"lowerdir+", &c_string(dir.as_os_str().as_bytes()))
+                .map_err(|e| context.error(LOWER, e, Some(fs)))?;
+        }
+        let image = self.image.map(Image::mount).transpose()?;
+        if let Some(image) = &image {
+            let path = c_string(format!("/proc/self/fd/{}", image.as_raw_fd()).as_bytes());
+            mount::fsconfig_string(fs, c"lowerdir+", &path)
                 .map_err(|e| context.error(LOWER, e, Some(fs)))?;
         }
         if let Some((upper, work)) = self.writable {
@@ -97,7 +152,14 @@ impl Stack<'_> {
         // takes no directory of another mount namespace.
         let open = |dir: &Path| File::open(dir).map_err(Error::io("open", dir));
         let path = |dir: &File| format!("/proc/self/fd/{}", dir.as_raw_fd());
-        let lower = self.lower.iter().map(|dir| open(dir)).collect::<Result<Vec<File>>>()?;
+        let mut lower = self.lower.iter().map(|dir| open(dir)).collect::<Result<Vec<File>>>()?;
+        if let Some(image) = self.image {
+            // Over the directory of its index, which only this namespace sees it on.
+            let mounted = image.mount()?;
+            let place = open(image.index.parent().unwrap_or(Path::new("/")))?;
+            mount::move_mount(mounted.as_fd(), place.as_fd()).map_err(at("move_mount"))?;
+            lower.push(File::from(mounted));
+        }
         let mut options = "lowerdir=".to_owned();
         options.push_str(&lower.iter().map(path).collect::<Vec<_>>().join(":"));
         if let Some((upper, work)) = self.writable {
@@ -136,11 +198,15 @@ impl Context {
     }
 
     fn error(&self, call: &'static str, source: Errno, fs: Option<BorrowedFd<'_>>) -> Error {
-        let mut buffer = [0; 512];
-        let log = fs.map_or(&[][..], |fs| mount::fs_log(fs, &mut buffer));
-        let log = String::from_utf8_lossy(log).trim_end().to_owned();
-        Error::Mount { layers: self.layers, call, source, log }
+        Error::Mount { layers: self.layers, call, source, log: log_of(fs) }
     }
+}
+
+/// What the kernel wrote beside the number.
+fn log_of(fs: Option<BorrowedFd<'_>>) -> String {
+    let mut buffer = [0; 512];
+    let log = fs.map_or(&[][..], |fs| mount::fs_log(fs, &mut buffer));
+    String::from_utf8_lossy(log).trim_end().to_owned()
 }
 
 /// Paths of the store hold no NUL: they came from the kernel or from hexadecimal digits.
@@ -170,7 +236,7 @@ mod tests {
         std::fs::write(lower[1].join("a"), "bottom").unwrap();
         let (upper, work) = (dir("upper, too"), dir("work"));
         for writable in [None, Some((upper.as_path(), work.as_path()))] {
-            let stack = Stack { lower: &lower, writable, userxattr: false };
+            let stack = Stack { lower: &lower, image: None, writable, userxattr: false };
             let ways = [Stack::mount_by_parameters, Stack::mount_by_page];
             for (n, way) in ways.into_iter().enumerate() {
                 let fd = match way(&stack) {

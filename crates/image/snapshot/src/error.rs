@@ -68,6 +68,18 @@ pub enum Error {
         /// What the kernel said beside the number.
         log: String,
     },
+    /// The kernel refused to mount the index of a chain.
+    #[error("EROFS of {}: {call}: {source}{}", index.display(), detail(.log))]
+    Image {
+        /// The index.
+        index: PathBuf,
+        /// The call.
+        call: &'static str,
+        /// Why.
+        source: Errno,
+        /// What the kernel said beside the number.
+        log: String,
+    },
     /// Which layers are needed could not be told: none is removed.
     #[error("cannot tell which layers are needed: {0}")]
     Live(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -5,12 +5,14 @@
 //! the container's ID. What it gives back are mounts, as data: nothing here appears in any mount
 //! namespace. Who wants to look into a snapshot gets a detached mount ([`Snapshotter::view_root`]).
 //!
-//! [`Overlay`] unpacks layers to directories and joins them with overlayfs. Every implementation
-//! passes the same tests: [`testsuite!`].
+//! [`Overlay`] unpacks layers to directories and joins them with overlayfs. [`Erofs`] keeps them as
+//! tars, merges them into an index that the kernel mounts, and puts one overlay over that. Every
+//! implementation passes the same tests: [`testsuite!`].
 
 #![forbid(unsafe_code)]
 
 mod detached;
+mod erofs;
 mod error;
 mod lock;
 mod overlay;
@@ -24,6 +26,7 @@ use hako_oci::{Digest, image::chain_id, runtime::Mount};
 use hako_root::Root;
 
 pub use crate::{
+    erofs::Erofs,
     error::{Error, Result},
     lock::Hold,
     overlay::Overlay,
@@ -100,7 +103,8 @@ pub trait Snapshotter: Send + Sync {
     fn prepare(&self, key: &str, chain: &Chain, options: ActiveOptions) -> Result<()>;
 
     /// What is to be mounted, in order, on a container's root directory. Options with long values
-    /// come one by one, as `lowerdir+=`, for fsconfig(2).
+    /// come one by one, as `lowerdir+=`, for fsconfig(2). `lowerdir+=.` means what the mounts before
+    /// it made of that directory.
     fn mounts(&self, key: &str) -> Result<Vec<Mount>>;
 
     /// The active snapshot as a read-only tree, mounted nowhere. What a running container writes
@@ -125,4 +129,8 @@ pub trait Snapshotter: Send + Sync {
 
     /// Removes what processes left that were killed.
     fn sweep(&self) -> Result<()>;
+
+    /// Reads everything that is kept of a chain again, and says what is not as it was made. What is
+    /// kept in a form that has no digest is not looked at.
+    fn verify(&self, chain: &Chain) -> Result<Vec<String>>;
 }

@@ -150,7 +150,8 @@ impl Overlay {
         match lower {
             // overlayfs joins two or more.
             [only] => Ok(Root::open(only)?),
-            _ => Stack { lower, writable: None, userxattr: self.userxattr }.mount(&self.dir),
+            _ => Stack { lower, image: None, writable: None, userxattr: self.userxattr }
+                .mount(&self.dir),
         }
     }
 
@@ -185,7 +186,7 @@ impl Overlay {
         Ok(dirs)
     }
 
-    fn read_active(&self, key: &str) -> Result<(PathBuf, Chain, ActiveOptions)> {
+    pub(crate) fn read_active(&self, key: &str) -> Result<(PathBuf, Chain, ActiveOptions)> {
         let dir = self.active_dir(key)?;
         let path = dir.join("chain");
         let text = match fs::read_to_string(&path) {
@@ -227,7 +228,144 @@ impl Overlay {
         unreachable!("a free name among four billion")
     }
 
-    fn names(&self, sub: &str) -> Result<Vec<String>> {
+    /// Makes an active snapshot. `look` gives its root the looks of what is below.
+    pub(crate) fn prepare_over(
+        &self,
+        key: &str,
+        chain: &Chain,
+        options: ActiveOptions,
+        look: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
+        let dir = self.active_dir(key)?;
+        if dir.exists() {
+            return Err(Error::KeyExists(key.to_owned()));
+        }
+        // Made beside its place, so that there is all of it or nothing. Layers' names have no
+        // dash.
+        let name = format!("active-{key}");
+        let _lock = Named::take(self.staging().join(format!("{name}{LOCK_SUFFIX}")))?;
+        let staged = self.staging().join(name);
+        self.discard(&staged)?;
+        let make = |path: &Path, mode| {
+            let made = fs::DirBuilder::new().mode(mode).create(path);
+            made.map_err(Error::io("mkdir", path))
+        };
+        make(&staged, 0o700)?;
+        make(&staged.join("work"), 0o700)?;
+        // The root of an overlay looks like its upper directory.
+        make(&staged.join("fs"), 0o755)?;
+        if chain.ids().is_empty() {
+            let open = fs::Permissions::from_mode(0o755);
+            let set = fs::set_permissions(staged.join("fs"), open);
+            set.map_err(Error::io("chmod", staged.join("fs")))?;
+        } else {
+            look(&staged.join("fs"))?;
+        }
+        let mut text: String = chain.ids().iter().map(|id| format!("{id}\n")).collect();
+        if options.volatile {
+            text.push_str(VOLATILE);
+            text.push('\n');
+        }
+        text.push_str(CHAIN_END);
+        let path = staged.join("chain");
+        fs::write(&path, text).map_err(Error::io("write", path))?;
+        match fs::rename(&staged, &dir) {
+            // Never over another: a directory that is not empty does not give way.
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                self.discard(&staged)?;
+                Err(Error::KeyExists(key.to_owned()))
+            }
+            renamed => renamed.map_err(Error::io("rename", dir)),
+        }
+    }
+
+    /// The overlay of an active snapshot over these layers, given as options.
+    pub(crate) fn mount_over(&self, key: &str, mut options: Vec<String>) -> Result<Mount> {
+        let (dir, _, active) = self.read_active(key)?;
+        // The kernel takes a backslash in these two for an escape, and in `lowerdir+` for itself.
+        let escape = |dir: PathBuf| dir.display().to_string().replace('\\', r"\\");
+        options.push(format!("upperdir={}", escape(dir.join("fs"))));
+        options.push(format!("workdir={}", escape(dir.join("work"))));
+        options.extend(OPTIONS.iter().map(|(key, value)| format!("{key}={value}")));
+        if self.userxattr {
+            options.push("userxattr".to_owned());
+        }
+        if active.volatile {
+            options.push(VOLATILE.to_owned());
+            // The mark of a volatile mount that a crash interrupted would refuse the next one.
+            let mark = dir.join("work/work/incompat");
+            match fs::remove_dir_all(&mark) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", mark)(e));
+                }
+                _ => {}
+            }
+        }
+        Ok(Mount {
+            destination: "/".into(),
+            kind: Some("overlay".into()),
+            source: Some("overlay".into()),
+            options,
+            ..Mount::default()
+        })
+    }
+
+    /// Removes layers that nothing needs, and returns what they were and what keeps others away;
+    /// `None` while somebody holds.
+    pub(crate) fn remove_dead(
+        &self,
+        live: &mut LiveChains<'_>,
+    ) -> Result<Option<(Hold, Vec<LayerRecord>)>> {
+        let Some(alone) = Hold::exclusive(&self.gc_lock())? else { return Ok(None) };
+        let mut needed: std::collections::HashSet<String> = std::collections::HashSet::new();
+        for key in self.keys()? {
+            match self.read_active(&key) {
+                Ok((_, chain, _)) => {
+                    needed.extend(chain.ids().iter().map(|id| id.hex().to_owned()));
+                }
+                // Being removed just now, or beyond repair: it needs nothing.
+                Err(Error::NoKey(_) | Error::Broken(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        for chain in live().map_err(Error::Live)? {
+            needed.extend(chain.ids().iter().map(|id| id.hex().to_owned()));
+        }
+        let mut removed = Vec::new();
+        // Children before parents, so that a kill in between leaves no layer without its parent.
+        let mut dead: Vec<(PathBuf, LayerRecord)> = Vec::new();
+        for name in self.names("layers")? {
+            if !needed.contains(&name) {
+                let dir = self.dir.join("layers").join(name);
+                let record = read_record(&dir)?;
+                dead.push((dir, record));
+            }
+        }
+        while !dead.is_empty() {
+            let parents: Vec<String> = dead
+                .iter()
+                .filter_map(|(_, record)| record.parent.as_ref().map(|p| p.hex().to_owned()))
+                .collect();
+            let is_leaf = |dir: &Path| !parents.iter().any(|p| Some(p.as_ref()) == dir.file_name());
+            let (leaves, rest): (Vec<_>, Vec<_>) =
+                dead.into_iter().partition(|(dir, _)| is_leaf(dir));
+            if leaves.is_empty() {
+                // Chain IDs are digests over their parents: a circle cannot be.
+                return Err(Error::io("read", self.dir.join("layers"))(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "layer records name each other as parents",
+                )));
+            }
+            for (dir, record) in leaves {
+                self.discard(&dir)?;
+                removed.push(record);
+            }
+            dead = rest;
+        }
+        Ok(Some((alone, removed)))
+    }
+
+    pub(crate) fn names(&self, sub: &str) -> Result<Vec<String>> {
         let dir = self.dir.join(sub);
         let entries = fs::read_dir(&dir).map_err(Error::io("read", &dir))?;
         entries
@@ -264,87 +402,22 @@ impl Snapshotter for Overlay {
     }
 
     fn prepare(&self, key: &str, chain: &Chain, options: ActiveOptions) -> Result<()> {
-        let dir = self.active_dir(key)?;
         let lower = self.lower(chain)?;
-        if dir.exists() {
-            return Err(Error::KeyExists(key.to_owned()));
-        }
-        // Made beside its place, so that there is all of it or nothing. Layers' names have no
-        // dash.
-        let name = format!("active-{key}");
-        let _lock = Named::take(self.staging().join(format!("{name}{LOCK_SUFFIX}")))?;
-        let staged = self.staging().join(name);
-        self.discard(&staged)?;
-        let make = |path: &Path, mode| {
-            let made = fs::DirBuilder::new().mode(mode).create(path);
-            made.map_err(Error::io("mkdir", path))
-        };
-        make(&staged, 0o700)?;
-        make(&staged.join("work"), 0o700)?;
-        // The root of an overlay looks like its upper directory.
-        make(&staged.join("fs"), 0o755)?;
-        if chain.ids().is_empty() {
-            let open = fs::Permissions::from_mode(0o755);
-            let set = fs::set_permissions(staged.join("fs"), open);
-            set.map_err(Error::io("chmod", staged.join("fs")))?;
-        } else {
-            copy_attributes(&lower[0], &staged.join("fs"))?;
-        }
-        let mut text: String = chain.ids().iter().map(|id| format!("{id}\n")).collect();
-        if options.volatile {
-            text.push_str(VOLATILE);
-            text.push('\n');
-        }
-        text.push_str(CHAIN_END);
-        let path = staged.join("chain");
-        fs::write(&path, text).map_err(Error::io("write", path))?;
-        match fs::rename(&staged, &dir) {
-            // Never over another: a directory that is not empty does not give way.
-            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                self.discard(&staged)?;
-                Err(Error::KeyExists(key.to_owned()))
-            }
-            renamed => renamed.map_err(Error::io("rename", dir)),
-        }
+        self.prepare_over(key, chain, options, |upper| copy_attributes(&lower[0], upper))
     }
 
     fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
-        let (dir, chain, active) = self.read_active(key)?;
-        let mut options: Vec<String> =
-            self.lower(&chain)?.iter().map(|d| format!("lowerdir+={}", d.display())).collect();
-        // The kernel takes a backslash in these two for an escape, and in `lowerdir+` for itself.
-        let escape = |dir: PathBuf| dir.display().to_string().replace('\\', r"\\");
-        options.push(format!("upperdir={}", escape(dir.join("fs"))));
-        options.push(format!("workdir={}", escape(dir.join("work"))));
-        options.extend(OPTIONS.iter().map(|(key, value)| format!("{key}={value}")));
-        if self.userxattr {
-            options.push("userxattr".to_owned());
-        }
-        if active.volatile {
-            options.push(VOLATILE.to_owned());
-            // The mark of a volatile mount that a crash interrupted would refuse the next one.
-            let mark = dir.join("work/work/incompat");
-            match fs::remove_dir_all(&mark) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::io("remove", mark)(e));
-                }
-                _ => {}
-            }
-        }
-        Ok(vec![Mount {
-            destination: "/".into(),
-            kind: Some("overlay".into()),
-            source: Some("overlay".into()),
-            options,
-            ..Mount::default()
-        }])
+        let (_, chain, _) = self.read_active(key)?;
+        let lower = self.lower(&chain)?;
+        let lower = lower.iter().map(|d| format!("lowerdir+={}", d.display())).collect();
+        Ok(vec![self.mount_over(key, lower)?])
     }
 
     fn view(&self, key: &str) -> Result<Root> {
         let (dir, chain, _) = self.read_active(key)?;
         let mut lower = vec![dir.join("fs")];
         lower.extend(self.lower(&chain)?);
-        Stack { lower: &lower, writable: None, userxattr: self.userxattr }.mount(&dir)
+        Stack { lower: &lower, image: None, writable: None, userxattr: self.userxattr }.mount(&dir)
     }
 
     fn view_chain(&self, chain: &Chain) -> Result<Root> {
@@ -366,53 +439,8 @@ impl Snapshotter for Overlay {
     }
 
     fn gc(&self, live: &mut LiveChains<'_>) -> Result<Option<u64>> {
-        let Some(_alone) = Hold::exclusive(&self.gc_lock())? else { return Ok(None) };
-        let mut needed: std::collections::HashSet<String> = std::collections::HashSet::new();
-        for key in self.keys()? {
-            match self.read_active(&key) {
-                Ok((_, chain, _)) => {
-                    needed.extend(chain.ids().iter().map(|id| id.hex().to_owned()));
-                }
-                // Being removed just now, or beyond repair: it needs nothing.
-                Err(Error::NoKey(_) | Error::Broken(_)) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        for chain in live().map_err(Error::Live)? {
-            needed.extend(chain.ids().iter().map(|id| id.hex().to_owned()));
-        }
-        let mut freed = 0;
-        // Children before parents, so that a kill in between leaves no layer without its parent.
-        let mut dead: Vec<(PathBuf, LayerRecord)> = Vec::new();
-        for name in self.names("layers")? {
-            if !needed.contains(&name) {
-                let dir = self.dir.join("layers").join(name);
-                let record = read_record(&dir)?;
-                dead.push((dir, record));
-            }
-        }
-        while !dead.is_empty() {
-            let parents: Vec<String> = dead
-                .iter()
-                .filter_map(|(_, record)| record.parent.as_ref().map(|p| p.hex().to_owned()))
-                .collect();
-            let is_leaf = |dir: &Path| !parents.iter().any(|p| Some(p.as_ref()) == dir.file_name());
-            let (leaves, rest): (Vec<_>, Vec<_>) =
-                dead.into_iter().partition(|(dir, _)| is_leaf(dir));
-            if leaves.is_empty() {
-                // Chain IDs are digests over their parents: a circle cannot be.
-                return Err(Error::io("read", self.dir.join("layers"))(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "layer records name each other as parents",
-                )));
-            }
-            for (dir, record) in leaves {
-                self.discard(&dir)?;
-                freed += record.size_bytes;
-            }
-            dead = rest;
-        }
-        Ok(Some(freed))
+        let removed = self.remove_dead(live)?;
+        Ok(removed.map(|(_, records)| records.iter().map(|record| record.size_bytes).sum()))
     }
 
     fn sweep(&self) -> Result<()> {
@@ -429,6 +457,12 @@ impl Snapshotter for Overlay {
             }
         }
         Ok(())
+    }
+
+    /// A directory has no digest; that the layers are there is all that can be said.
+    fn verify(&self, chain: &Chain) -> Result<Vec<String>> {
+        let missing = chain.ids().iter().filter(|id| !self.layer_dir(id).exists());
+        Ok(missing.map(|id| format!("layer {id} is not in the store")).collect())
     }
 }
 
@@ -449,7 +483,7 @@ pub(crate) fn write_record(dir: &Path, record: &LayerRecord) -> Result<()> {
     write().map_err(Error::io("write", &path))
 }
 
-fn read_record(dir: &Path) -> Result<LayerRecord> {
+pub(crate) fn read_record(dir: &Path) -> Result<LayerRecord> {
     let path = dir.join("layer.json");
     let text = fs::read(&path).map_err(Error::io("read", &path))?;
     serde_json::from_slice(&text).map_err(|e| Error::io("parse", &path)(e.into()))

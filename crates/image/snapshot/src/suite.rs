@@ -205,7 +205,7 @@ pub fn active_snapshots_are_apart_and_go_away(store: &impl Snapshotter) {
         store.prepare("one", &chain, ActiveOptions::default()),
         Err(Error::KeyExists(_))
     ));
-    let mount = &store.mounts("one").unwrap()[0];
+    let mount = &store.mounts("one").unwrap().pop().unwrap();
     let upper = mount.options.iter().find_map(|o| o.strip_prefix("upperdir=")).unwrap();
     std::fs::write(Path::new(upper).join("new"), "new").unwrap();
     assert_eq!(read(&store.view("one").unwrap(), "new"), "new");
@@ -310,7 +310,7 @@ pub fn what_a_container_made_is_removed(store: &impl Snapshotter) {
 
     let chain = ensure(store, &["a"]);
     store.prepare("k", &chain, ActiveOptions::default()).unwrap();
-    let mount = &store.mounts("k").unwrap()[0];
+    let mount = &store.mounts("k").unwrap().pop().unwrap();
     let upper = mount.options.iter().find_map(|o| o.strip_prefix("upperdir=")).unwrap();
     let root = Root::open(Path::new(upper)).unwrap();
     // Deeper than any path can say, closed to everybody, and not to be changed.
@@ -335,13 +335,13 @@ pub fn prepared_snapshots_stay_as_they_are(store: &impl Snapshotter) {
     let chain = ensure(store, &["a", "b"]);
     // One that exists is not touched by making it again.
     store.prepare("k", &chain, ActiveOptions { volatile: true }).unwrap();
-    let before = store.mounts("k").unwrap();
+    let before = store.mounts("k").unwrap().pop().unwrap();
     let again = store.prepare("k", &Chain::default(), ActiveOptions::default());
     assert!(matches!(again, Err(Error::KeyExists(_))));
     store.sweep().unwrap();
-    let after = store.mounts("k").unwrap();
-    assert_eq!(before[0].options, after[0].options);
-    assert!(after[0].options.iter().any(|option| option == "volatile"));
+    let after = store.mounts("k").unwrap().pop().unwrap();
+    assert_eq!(before.options, after.options);
+    assert!(after.options.iter().any(|option| option == "volatile"));
     assert!(store.has(&chain));
     store.remove("k").unwrap();
 }

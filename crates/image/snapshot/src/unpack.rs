@@ -166,8 +166,12 @@ fn unpack_onto_parents(store: &Overlay, jobs: &[Job<'_, '_>], n: usize) -> Resul
     let lower = lower_dirs(store, jobs, n)?;
     let work = store.staging_dir(&job.id).join("work");
     fs::create_dir(&work).map_err(Error::io("mkdir", &work))?;
-    let stack =
-        Stack { lower: &lower, writable: Some((&fs_dir, &work)), userxattr: store.userxattr() };
+    let stack = Stack {
+        lower: &lower,
+        image: None,
+        writable: Some((&fs_dir, &work)),
+        userxattr: store.userxattr(),
+    };
     let applied = apply(store, job, &stack.mount(&fs_dir)?, Onto::Overlay)?;
     if !applied.has_root {
         copy_attributes(&lower[0], &fs_dir)?;
