@@ -348,4 +348,123 @@ pub(crate) const CASES: &[Case] = &[
             command::finish(child, format!("run {number}")).prints(&number.to_string());
         }
     }),
+    Case::new(
+        "start-failed",
+        "docker inspect(1), State",
+        "inspect says of a container that could not be started why, and with which code",
+        || {
+            let hako = Hako::with_busybox();
+            for (name, command, code, state, error) in [
+                ("none", &["nope"][..], 127, 127, "\"nope\": executable file not found in $PATH"),
+                ("file", &["/etc/passwd"], 126, 126, "permission denied"),
+                ("user", &["true"], 125, 128, "unable to find user nobody-here"),
+            ] {
+                let user = if name == "user" { "nobody-here" } else { "0" };
+                let mut words = vec!["run", "--name", name, "-u", user, "busybox:test"];
+                words.extend(command);
+                hako.call(&words).exits(code).complains(error);
+                let found = hako.inspect(name)["State"].clone();
+                assert_eq!(
+                    (&found["Status"], &found["ExitCode"]),
+                    (&"created".into(), &state.into())
+                );
+                assert!(found["Error"].as_str().is_some_and(|e| e.contains(error)), "{found}");
+                assert_eq!(found["FinishedAt"], "0001-01-01T00:00:00Z");
+                hako.call(&["ps", "-a", "-f", "status=created", "-q"])
+                    .says(&hako.inspect(name)["Id"].as_str().expect("an id")[..12]);
+                hako.call(&["wait", name]).prints(&state.to_string());
+                hako.call(&["rm", name]).ok();
+            }
+        },
+    ),
+    Case::new(
+        "restart-failed",
+        "docker inspect(1), State",
+        "a container that ran and cannot be started again stays exited, with the reason",
+        || {
+            let hako = Hako::with_busybox();
+            let file = hako.place().write("data", "x");
+            let volume = format!("type=bind,source={},target=/data", file.display());
+            hako.call(&["run", "--name", "box", "--mount", &volume, "busybox:test", "true"]).ok();
+            let before = hako.inspect("box")["State"].clone();
+            std::fs::remove_file(&file).expect("our own file");
+            hako.call(&["start", "box"]).fails().complains("data");
+            let after = hako.inspect("box")["State"].clone();
+            assert_eq!((&after["Status"], &after["ExitCode"]), (&"exited".into(), &128.into()));
+            assert_eq!(after["StartedAt"], before["StartedAt"]);
+            assert!(after["Error"].as_str().is_some_and(|e| e.contains("data")), "{after}");
+            std::fs::write(&file, "x").expect("our own file");
+            hako.call(&["start", "-a", "box"]).ok();
+            assert_eq!(hako.inspect("box")["State"]["Error"], "");
+        },
+    ),
+    Case::new("wait-created", "docker wait(1)", "who never ran is not waited for", || {
+        let hako = Hako::with_busybox();
+        hako.call(&["create", "--name", "box", "busybox:test"]).ok();
+        hako.call(&["wait", "box"]).prints("0");
+    }),
+    Case::new(
+        "rm-of-a-stopped-client",
+        "docker run(1) --rm",
+        "a client that was stopped does not keep its container from being removed",
+        || {
+            use rustix::process::{Pid, Signal, kill_process};
+            let hako = Hako::with_busybox();
+            let script = "echo begun; while [ ! -e /go ]; do sleep 0.05; done; echo ended; exit 4";
+            let words = ["run", "--rm", "--name", "box", "busybox:test", "sh", "-c", script];
+            let client = hako.spawn(&words);
+            command::wait_until("it began", || {
+                hako.call(&["logs", "box"]).stdout.contains("begun")
+            });
+            let pid = Pid::from_raw(client.id() as i32).expect("a pid");
+            kill_process(pid, Signal::STOP).expect("it runs");
+            hako.call(&["exec", "box", "touch", "/go"]).ok();
+            command::wait_until("it is removed", || hako.containers().is_empty());
+            hako.call(&["ps", "-aq"]).prints("");
+            // It goes on as if nothing had been.
+            kill_process(pid, Signal::CONT).expect("it is there");
+            let output = command::finish(client, "hako run".to_owned());
+            assert_eq!((output.code, &*output.stdout, &*output.stderr), (4, "begun\nended\n", ""));
+        },
+    ),
+    Case::new(
+        "start-without-layers",
+        "issue: crash",
+        "layers that a power cut took are unpacked again when a container is started",
+        || {
+            let hako = Hako::with_busybox();
+            hako.call(&["run", "--name", "box", "busybox:test", "touch", "/mine"]).ok();
+            std::fs::remove_dir_all(hako.root().join("snapshots/layers")).expect("layers");
+            std::fs::create_dir(hako.root().join("snapshots/layers")).expect("mkdir");
+            hako.call(&["start", "-a", "box"]).ok();
+        },
+    ),
+    Case::new(
+        "local-times",
+        "docker ps(1), docker logs(1)",
+        "times are those of the user's clock, and times without a zone are meant so",
+        || {
+            let hako = Hako::with_busybox();
+            hako.call(&["run", "--name", "box", "busybox:test", "echo", "hello"]).ok();
+            let call = |zone: &str, words: &[&str]| {
+                command::run(hako.command(words).env("TZ", zone)).ok().trim().to_owned()
+            };
+            let ps = ["ps", "-a", "--format", "{{.CreatedAt}}"];
+            let (utc, india) = (call("UTC0", &ps), call("IST-5:30", &ps));
+            assert!(utc.ends_with(" +0000 UTC") && india.ends_with(" +0530 IST"), "{utc} {india}");
+            let images = ["images", "--format", "{{.CreatedAt}}"];
+            assert_eq!(call("UTC0", &images), "2020-01-01 00:00:00 +0000 UTC");
+            assert_eq!(call("XST3:30", &images), "2019-12-31 20:30:00 -0330 XST");
+            let history = ["history", "--format", "{{.CreatedAt}}", "busybox:test"];
+            assert!(
+                call("IST-5:30", &history).ends_with("+05:30"),
+                "{}",
+                call("IST-5:30", &history)
+            );
+            // What the clock shows there when it was said, and an hour that is yet to come here.
+            let shown = format!("{}T{}", &india[..10], &india[11..19]);
+            let since = |zone| call(zone, &["logs", "--since", &shown, "box"]);
+            assert_eq!((since("IST-5:30"), since("UTC0")), ("hello".into(), String::new()));
+        },
+    ),
 ];

@@ -2,7 +2,12 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use hako_tests::{Case, image, install::Hako};
+use hako_tests::{
+    Case,
+    archive::{Entry, tar},
+    image,
+    install::Hako,
+};
 use serde_json::Value;
 
 const PLACES: &str = "issue: places";
@@ -92,6 +97,28 @@ pub(crate) const CASES: &[Case] = &[
                 .ok();
             hako.call(&[&places[..], &["run", "--rm", "busybox:test", "echo", "fine"]].concat())
                 .prints("fine");
+        },
+    ),
+    Case::new(
+        "places-with-long-paths",
+        "mount(2): all options in one page; fsconfig(2): 256 bytes each",
+        "a store with a long path takes images of many layers",
+        || {
+            let hako = Hako::new();
+            let long = hako.place().join("d".repeat(190));
+            let (root, run) = (long.join("root"), long.join("run"));
+            let (root, run) = (root.to_string_lossy(), run.to_string_lossy());
+            let places = ["--root", &*root, "--run-root", &*run];
+            let layer = |n: usize| {
+                let name = format!("layer{n}");
+                tar(&[Entry::file(&name, 0o644, "x")])
+            };
+            let mut image = image::Image::busybox("many:1");
+            image.layers.extend((0..29).map(layer));
+            let archive = hako.place().write("many.tar", image::pack(&image.docker_archive()));
+            let call = |words: &[&str]| hako.call(&[&places, words].concat());
+            call(&["load", "-q", "-i", &archive.to_string_lossy()]).ok();
+            call(&["run", "--rm", "many:1", "sh", "-c", "ls /layer* | wc -l"]).prints("29");
         },
     ),
     Case::new("info", PLACES, "info says what is in use", || {

@@ -1,6 +1,6 @@
 //! `-t`: a person at a terminal.
 
-use hako_tests::{Case, command, install::Hako, pty::Terminal};
+use hako_tests::{Case, command, image, install::Hako, pty::Terminal};
 
 const TTY: &str = "docker run(1) -t";
 
@@ -121,6 +121,28 @@ pub(crate) const CASES: &[Case] = &[
             });
             send_signal(child.id(), rustix::process::Signal::TERM);
             command::finish(child, "hako run".to_owned()).exits(7).says("got term");
+        },
+    ),
+    Case::new(
+        "load-progress",
+        "docker load(1)",
+        "on a terminal each new layer has its line; with -q, of what is there, and in a pipe none",
+        || {
+            let hako = Hako::new();
+            let archive = image::busybox_archive();
+            let archive = archive.to_string_lossy();
+            let words = ["load", "-i", &*archive];
+            let load = |words: &[&str]| Terminal::start(&hako.command(words)).finish();
+            let (code, text) = load(&words);
+            assert!(code == 0 && text.contains(": Loading layer"), "{text:?}");
+            assert!(text.trim_end().ends_with("Loaded image: busybox:test"), "{text:?}");
+            let (code, text) = load(&words);
+            assert_eq!((code, text.trim_end()), (0, "Loaded image: busybox:test"));
+            hako.call(&["rmi", "busybox:test"]).ok();
+            let (code, text) = load(&["load", "-q", "-i", &archive]);
+            assert_eq!((code, text.trim_end()), (0, "Loaded image: busybox:test"));
+            hako.call(&["rmi", "busybox:test"]).ok();
+            hako.call(&words).prints("Loaded image: busybox:test");
         },
     ),
 ];

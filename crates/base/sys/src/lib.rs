@@ -8,6 +8,7 @@
 
 pub mod alloc;
 pub mod bpf;
+pub mod clock;
 pub mod cred;
 pub mod errno;
 pub mod eventfd;

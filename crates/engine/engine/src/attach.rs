@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use hako_monitor::{Client, Exit, Request, Streams, client::Received};
-use hako_sys::tty::WindowSize;
+use hako_monitor::{Client, ClientError, Exit, Request, Streams, client::Received};
+use hako_sys::{Errno, tty::WindowSize};
 
 use crate::{Attachment, Container, Engine, Error, Result, start::reap};
 
@@ -29,7 +29,11 @@ impl Engine {
     pub fn finish(&self, mut attachment: Attachment) -> Result<()> {
         if attachment.container.record.auto_remove {
             self.remove_ended(&attachment.container)?;
-            attachment.client.send(&Request::Cleaned)?;
+            match attachment.client.send(&Request::Cleaned) {
+                // It did not wait for us for ever, and has cleaned up by itself.
+                Err(ClientError::Socket { source: Errno::EPIPE | Errno::ECONNRESET, .. }) => {}
+                sent => sent?,
+            }
         }
         match &mut attachment.monitor {
             Some(monitor) => reap(monitor),

@@ -12,7 +12,7 @@ pub(crate) const SIGKILL: i32 = 9;
 /// How long a killed process may take to be gone.
 const KILLED_WITHIN: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether a container was started that nobody can be told of.
+/// How often it is looked whether a monitor that cannot be talked to yet, or any more, is there.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Engine {
@@ -86,8 +86,8 @@ impl Engine {
         }
     }
 
-    /// Waits until the container has ended, and returns how. One that never ran is waited for, as
-    /// Docker does, until somebody starts or removes it.
+    /// Waits until the container does not run, and returns how it ended: 0 for one that never was
+    /// started, as Docker says of it.
     pub fn wait(&self, container: &Container) -> Result<Exit> {
         loop {
             if let Some(mut attachment) = self.watch(container)? {
@@ -98,8 +98,12 @@ impl Engine {
                 }
             }
             match self.status(container)? {
-                Status::Exited(record) => return Ok(record.exit),
-                Status::Running(_) | Status::Created => {
+                Status::Exited(record) | Status::Created(Some(record)) => return Ok(record.exit),
+                // Without a row it is gone, and with it what was known of its end.
+                Status::Created(None) => {
+                    return self.find(&container.id).map(|_| Exit::default());
+                }
+                Status::Running(_) => {
                     self.find(&container.id)?;
                     std::thread::sleep(POLL_INTERVAL);
                 }

@@ -1,10 +1,10 @@
 //! Images, as the engine adds to them: the tour image that needs no loading, and the question
 //! which containers use one.
 
-use std::{io::Write, path::PathBuf};
+use std::io::Write;
 
 use hako_docker::image::DeleteItem;
-use hako_image::{Image, LoadOptions, Loaded, Source, Summary, User, Users};
+use hako_image::{Image, LoadOptions, Loaded, Progress, Source, Summary, User, Users};
 use hako_oci::{Digest, Reference};
 use hako_snapshot::Chain;
 
@@ -18,19 +18,10 @@ const NAMESPACES: &[&str] = &["cgroup", "ipc", "mnt", "net", "pid", "time", "use
 
 impl Engine {
     /// Reads images from an archive or a layout directory into the store.
-    pub fn load(&self, path: PathBuf) -> Result<Vec<Loaded>> {
-        self.load_from(Source::Path(path))
-    }
-
-    /// Reads images from a stream into the store.
-    pub fn load_stream(&self, stream: Box<dyn std::io::Read + Send>) -> Result<Vec<Loaded>> {
-        self.load_from(Source::Stream(stream))
-    }
-
-    fn load_from(&self, source: Source) -> Result<Vec<Loaded>> {
+    pub fn load(&self, source: Source, progress: Option<Progress>) -> Result<Vec<Loaded>> {
         self.needs_root("load")?;
         self.images()?.sweep()?;
-        Ok(self.images()?.load(source, &LoadOptions::default())?)
+        Ok(self.images()?.load(source, &LoadOptions { progress, ..LoadOptions::default() })?)
     }
 
     /// Writes images as one archive.
@@ -89,7 +80,7 @@ impl Engine {
     pub(crate) fn image_for_run(&self, word: &str) -> Result<Image> {
         match self.image(word) {
             Err(e) if e.is_no_image() && self.is_tour(word) => {
-                self.load_stream(Box::new(self.embedded.tour))?;
+                self.load(Source::Stream(Box::new(self.embedded.tour)), None)?;
                 self.image(word)
             }
             found => found,

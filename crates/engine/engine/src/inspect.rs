@@ -90,12 +90,12 @@ fn state(status: &Status) -> State {
         }
     };
     match status {
-        Status::Created => {}
+        Status::Created(None) => {}
         Status::Running(Running { pid, started_at, .. }) => {
             state.pid = pid.unwrap_or(0).into();
             set(&mut state.started_at, started_at);
         }
-        Status::Exited(record) => {
+        Status::Created(Some(record)) | Status::Exited(record) => {
             state.exit_code = record.exit.code.into();
             state.oom_killed = record.exit.oom_killed;
             state.error = record.error.clone();

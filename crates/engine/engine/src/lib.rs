@@ -49,12 +49,12 @@ use hako_snapshot::{Overlay, Snapshotter};
 /// The user's options and the grammars of the flags that they come from.
 pub use hako_bundle as options;
 pub use hako_docker as docker;
-pub use hako_image::{Image, Loaded, Summary, unix_seconds};
+pub use hako_image::{Image, LayerProgress, Loaded, Progress, Source, Summary, unix_seconds};
 pub use hako_monitor::{Event, Exit, ExitRecord, Failure, Streams, client::Received, time};
 pub use hako_oci::{Digest, Reference};
 pub use hako_sys::tty::WindowSize;
 /// What being attached asks of this process's own terminal, signals and descriptors.
-pub use hako_sys::{poll, signal, tty};
+pub use hako_sys::{clock, poll, signal, tty};
 
 use crate::{container::Table, program::Program};
 pub use crate::{

@@ -9,7 +9,9 @@ use std::{
 };
 
 use hako_bundle::Facts;
-use hako_monitor::{Client, Config, Event, LogConfig, Request, Streams, client::Received};
+use hako_monitor::{
+    Client, Config, Event, Exit, ExitRecord, LogConfig, Request, Streams, client::Received,
+};
 use hako_sys::{fs::Lock, tty::WindowSize};
 
 use crate::{Container, Engine, Error, Result, lock, places::private_dirs};
@@ -49,8 +51,27 @@ impl Engine {
         if self.monitor_lives(&container.id)? {
             return Err(Error::AlreadyRunning(container.id.clone()));
         }
+        let started = self.start_locked(container, request);
+        if let Err(error) = &started
+            && !container.record.auto_remove
+        {
+            self.record_failure(&container.id, error)?;
+        }
+        drop(op);
+        started
+    }
+
+    fn start_locked(&self, container: &Container, request: StartRequest) -> Result<Attachment> {
         self.bury(&container.id)?;
-        self.write_bundle(container)?;
+        match self.write_bundle(container) {
+            // A power cut may have taken layers that were unpacked just before; the image has them.
+            Err(Error::Snapshot(hako_snapshot::Error::NoChain(_))) => {
+                let _layers = self.snapshots()?.hold()?;
+                self.unpack(&self.image(&container.image_id.to_string())?)?;
+                self.write_bundle(container)?;
+            }
+            written => written?,
+        }
         let (mut client, theirs) = Client::pair()?;
         client.send(&Request::Attach(request.streams))?;
         if let Some(size) = request.size {
@@ -66,13 +87,28 @@ impl Engine {
             reap(&mut monitor)?;
             self.bury(&container.id)?;
         }
-        drop(op);
         Ok(Attachment {
             client,
             container: container.clone(),
             pid: started?,
             monitor: Some(monitor),
         })
+    }
+
+    /// Why it could not be started is what `inspect` says of it from now on. When it ran before
+    /// stays.
+    fn record_failure(&self, id: &str, error: &Error) -> Result<()> {
+        let before = self.exit_record(id)?;
+        let code = match error.exit_code() {
+            // Docker's "unknown": 125 is a command's status, and this is a container's.
+            125 => 128,
+            code => code,
+        };
+        let (started_at, finished_at) =
+            before.map(|record| (record.started_at, record.finished_at)).unwrap_or_default();
+        let exit = Exit { code, ..Exit::default() };
+        let error = error.to_string();
+        self.write_exit_record(id, &ExitRecord { exit, pid: 0, started_at, finished_at, error })
     }
 
     /// One command at a time starts, ends or removes a container.

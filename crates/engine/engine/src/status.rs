@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | held | – | running |
 //! | free | there | exited |
-//! | free | absent | created |
+//! | free | absent, or of a start that failed | created |
 //!
 //! A record is older than a running container's start, and replaced at its end.
 
@@ -18,8 +18,8 @@ use crate::{Container, Engine, Error, Result};
 /// How a container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
-    /// Made, never started.
-    Created,
+    /// Made, and never ran; how the last attempt to start it failed.
+    Created(Option<ExitRecord>),
     /// Its monitor lives.
     Running(Running),
     /// It ended.
@@ -42,7 +42,7 @@ impl Status {
     /// Docker's word for it.
     pub fn word(&self) -> &'static str {
         match self {
-            Status::Created => "created",
+            Status::Created(_) => "created",
             Status::Running(running) if running.paused => "paused",
             Status::Running(_) => "running",
             Status::Exited(_) => "exited",
@@ -62,8 +62,8 @@ impl Engine {
             return Ok(Status::Running(self.running(&container.id)?));
         }
         match self.exit_record(&container.id)? {
-            Some(record) => Ok(Status::Exited(record)),
-            None => Ok(Status::Created),
+            Some(record) if !record.started_at.is_empty() => Ok(Status::Exited(record)),
+            attempt => Ok(Status::Created(attempt)),
         }
     }
 

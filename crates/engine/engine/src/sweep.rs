@@ -95,7 +95,7 @@ impl Engine {
         self.remove_run_dir(id)
     }
 
-    fn write_exit_record(&self, id: &str, record: &ExitRecord) -> Result<()> {
+    pub(crate) fn write_exit_record(&self, id: &str, record: &ExitRecord) -> Result<()> {
         let path = self.exit_file(id);
         if !self.places.container_dir(id).is_dir() {
             return Ok(());

@@ -33,6 +33,7 @@ mod layer;
 mod layout;
 mod load;
 mod names;
+mod progress;
 mod remove;
 mod save;
 mod store;
@@ -44,6 +45,7 @@ pub use crate::{
     image::Image,
     inspect::Summary,
     load::{LoadOptions, Loaded},
+    progress::{LayerProgress, Progress},
     remove::{Conflict, User, Users},
     store::ImageStore,
     time::unix_seconds,

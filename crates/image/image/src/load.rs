@@ -16,11 +16,12 @@ use hako_oci::{Descriptor, Digest, Platform, Reference, image::Manifest, media_t
 use hako_snapshot::Layer;
 
 use crate::{
-    Error, ImageStore, Limits, Result, Source,
+    Error, ImageStore, Limits, Progress, Result, Source,
     archive::Contents,
     layer,
     layout::{self, Candidate, Documents, Exact, LayerFile},
     names,
+    progress::Told,
 };
 
 /// How to load.
@@ -30,11 +31,13 @@ pub struct LoadOptions {
     pub limits: Limits,
     /// Which image of an index.
     pub platform: Platform,
+    /// Who watches.
+    pub progress: Option<Progress>,
 }
 
 impl Default for LoadOptions {
     fn default() -> LoadOptions {
-        LoadOptions { limits: Limits::default(), platform: Platform::host() }
+        LoadOptions { limits: Limits::default(), platform: Platform::host(), progress: None }
     }
 }
 
@@ -84,19 +87,26 @@ impl ImageStore {
         let candidates = layout::find(&contents, &lease, &options.platform)?;
         let mut stored = Vec::new();
         for candidate in candidates {
-            stored.push(self.store(&contents, &lease, candidate)?);
+            stored.push(self.store(&contents, &lease, candidate, options)?);
         }
         lease.publish(|names| stored.into_iter().map(|image| publish(names, image)).collect())
     }
 
     /// Stores and unpacks one image.
-    fn store(&self, contents: &Contents, lease: &Lease, found: Candidate) -> Result<Stored> {
+    fn store(
+        &self,
+        contents: &Contents,
+        lease: &Lease,
+        found: Candidate,
+        options: &LoadOptions,
+    ) -> Result<Stored> {
         let diff_ids = &found.config.rootfs.diff_ids;
         // Both read the archive, or what of it is in the store already: storing mostly waits for
         // the disk, unpacking for the processor.
         let layers = thread::scope(|scope| {
             let storing = scope.spawn(|| put_layers(contents, lease, &found.layers, diff_ids));
-            let unpacked = self.unpack_layers(contents, lease, &found.layers, diff_ids);
+            let progress = options.progress.as_ref();
+            let unpacked = self.unpack_layers(contents, lease, &found.layers, diff_ids, progress);
             let layers = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             // A wrong layer fails both; storing knows better which it is.
             let layers = layers?;
@@ -124,13 +134,20 @@ impl ImageStore {
         lease: &Lease,
         files: &[LayerFile],
         diff_ids: &[Digest],
+        progress: Option<&Progress>,
     ) -> Result<()> {
         let layers: Vec<Layer<'_>> = files
             .iter()
             .zip(diff_ids)
             .map(|(file, diff_id)| {
-                let open = || match contents.find(&file.path, lease) {
-                    Ok(Some(found)) => Ok(found.reader),
+                let told = progress.map(|progress| (progress.clone(), diff_id.clone()));
+                let open = move || match contents.find(&file.path, lease) {
+                    Ok(Some(found)) => Ok(match told.clone() {
+                        Some((progress, diff_id)) => {
+                            Box::new(Told::new(found.reader, progress, diff_id, found.size))
+                        }
+                        None => found.reader,
+                    }),
                     Ok(None) => Err(io::ErrorKind::NotFound.into()),
                     Err(e) => Err(io::Error::other(e)),
                 };

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How a container's process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exit {
     /// Exit code as Docker counts: 128+n after signal n.

@@ -69,14 +69,18 @@ pub(crate) struct Pump<'a> {
     /// The container's process; 0 before it runs.
     pub(crate) pid: i32,
     buffer: Vec<u8>,
-    /// When to give memory back.
-    shrink_at: Option<Instant>,
+    /// When to give memory back; at the end, when to stop waiting for the owner.
+    wake_at: Option<Instant>,
     /// What to do without from the next wait on.
     forget: Option<FilePages>,
 }
 
 /// How long nothing happens before we make ourselves small.
 const SETTLED: Duration = Duration::from_millis(500);
+
+/// How long an owner may take to clean up before the monitor does, too: whoever comes second finds
+/// nothing to do.
+const OWNER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Which descriptors woke us.
 #[derive(Default)]
@@ -111,7 +115,7 @@ impl<'a> Pump<'a> {
             signals,
             pid: 0,
             buffer: vec![0; CHUNK],
-            shrink_at: None,
+            wake_at: None,
             forget: None,
         }
     }
@@ -130,7 +134,7 @@ impl<'a> Pump<'a> {
 
     /// Until the process of `pidfd` has ended. It is not reaped yet.
     pub(crate) fn run(&mut self, pidfd: BorrowedFd<'_>) -> Result<()> {
-        self.shrink_at = Some(Instant::now() + SETTLED);
+        self.wake_at = Some(Instant::now() + SETTLED);
         loop {
             let ready = self.wait(Some(pidfd))?;
             if ready.signals {
@@ -138,16 +142,16 @@ impl<'a> Pump<'a> {
             }
             self.serve(&ready, Some(pidfd))?;
             if ready.ended {
-                self.shrink_at = None;
+                self.wake_at = None;
                 return Ok(());
             }
-            match self.shrink_at {
+            match self.wake_at {
                 Some(at) if at <= Instant::now() => {
-                    self.shrink_at = None;
+                    self.wake_at = None;
                     self.buffer = Vec::new();
                     self.forget = Some(FilePages::find()?);
                 }
-                _ if ready.any() => self.shrink_at = Some(Instant::now() + SETTLED),
+                _ if ready.any() => self.wake_at = Some(Instant::now() + SETTLED),
                 _ => {}
             }
         }
@@ -179,12 +183,19 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Tells everybody, and waits until all have heard it, and until nobody owns the clean-up.
+    /// Tells everybody, and waits until all have heard it, and for a while until nobody owns the
+    /// clean-up: an owner that was stopped (`^Z`) may never go on.
     pub(crate) fn farewell(&mut self, event: &Event<'_>) -> Result<()> {
         self.clients.announce(event, Instant::now());
         while self.clients.have_pending()
             || (self.clients.have_owner() && !self.clients.have_cleaned())
         {
+            if !self.clients.have_pending() {
+                let now = Instant::now();
+                if *self.wake_at.get_or_insert(now + OWNER_WITHIN) <= now {
+                    break;
+                }
+            }
             let ready = self.wait(None)?;
             self.serve_clients(&ready, None);
         }
@@ -213,8 +224,8 @@ impl<'a> Pump<'a> {
         fds.extend(self.clients.sockets().map(|(fd, writing)| PollFd::new(fd, true, writing)));
 
         let now = Instant::now();
-        let wake_at = self.clients.deadline().into_iter().chain(self.shrink_at).min();
-        let timeout = wake_at.map(|at| at.saturating_duration_since(now));
+        let until = self.clients.deadline().into_iter().chain(self.wake_at).min();
+        let timeout = until.map(|at| at.saturating_duration_since(now));
         let stalled = self.clients.deadline();
         let woken = match self.forget.take() {
             Some(pages) => poll_without(&mut fds, timeout, &pages)?,

@@ -99,6 +99,8 @@ pub(crate) struct NewFs {
     pub(crate) legacy: CString,
     /// mount(2) is needed at once: a value is longer than fsconfig(2) takes.
     pub(crate) by_mount: bool,
+    /// Where the relative paths among the values begin.
+    pub(crate) base: Option<CString>,
 }
 
 /// What is mounted.

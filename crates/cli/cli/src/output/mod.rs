@@ -1,5 +1,7 @@
 //! What commands print: rows by table, template or JSON.
 
+pub mod bars;
+pub mod clock;
 mod rows;
 mod table;
 pub mod units;

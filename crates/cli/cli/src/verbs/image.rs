@@ -7,7 +7,7 @@ use std::{
 };
 
 use hako_docker::image::{DeleteItem, HistoryItem};
-use hako_engine::{Engine, Summary, time::Timestamp};
+use hako_engine::{Engine, Source, Summary, time::Timestamp};
 use hako_oci::Reference;
 
 use crate::{
@@ -15,16 +15,14 @@ use crate::{
     failure::{Failure, Outcome, success},
     flag::{self, Completes, Flag, Group, Order},
     output::{
-        Column, Format, Row,
+        Column, Format, Row, bars,
+        clock::{go_time, rfc3339},
         units::{ellipsis, size},
     },
     verb::{Topic, Verb},
 };
 
-use super::{
-    NONE, no_flags, print,
-    ps::{go_time, since},
-};
+use super::{NONE, no_flags, print, ps::since};
 
 #[derive(Default)]
 struct Images {
@@ -270,10 +268,12 @@ pub(super) const LOAD: Verb = Verb {
             return Err(Failure::new("requested load from stdin, but stdin is empty"));
         }
         let engine = app.engine()?;
-        let images = match options.input {
-            Some(path) => engine.load(path)?,
-            None => engine.load_stream(Box::new(io::stdin()))?,
+        let source = match options.input {
+            Some(path) => Source::Path(path),
+            None => Source::Stream(Box::new(io::stdin())),
         };
+        let watched = !options.quiet && io::stdout().is_terminal();
+        let images = engine.load(source, watched.then(bars::layers))?;
         let mut text = String::new();
         for loaded in images {
             for (name, old) in &loaded.renamed {
@@ -530,7 +530,7 @@ fn history_row(item: &HistoryItem, options: &History, now: Timestamp) -> Row {
     Row::default()
         .field("ID", history_id(item, options.no_trunc))
         .field("CreatedSince", format!("{} ago", since(created, now)))
-        .field("CreatedAt", created.to_string())
+        .field("CreatedAt", rfc3339(created))
         .field("CreatedBy", by)
         .field("Size", if options.human { size(bytes, 3) } else { bytes.to_string() })
         .field("Comment", item.comment.as_str())

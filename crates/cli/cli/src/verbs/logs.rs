@@ -11,6 +11,7 @@ use crate::{
     App,
     failure::{Failure, Outcome, success},
     flag::{self, Completes, Flag, Group, Order, parse_integer},
+    output::clock,
     verb::{Topic, Verb},
 };
 
@@ -151,10 +152,13 @@ fn fixed(time: Timestamp) -> String {
 
 /// A time as people write it.
 fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    let dated =
-        [text.to_owned(), format!("{text}Z"), format!("{text}:00Z"), format!("{text}T00:00:00Z")];
-    if let Some(time) = dated.iter().find_map(|t| Timestamp::parse(t)) {
+    if let Some(time) = Timestamp::parse(text) {
         return Ok(time);
+    }
+    // Who names no zone means the own one.
+    let dated = [format!("{text}Z"), format!("{text}:00Z"), format!("{text}T00:00:00Z")];
+    if let Some(time) = dated.iter().find_map(|t| Timestamp::parse(t)) {
+        return Ok(clock::from_local(time));
     }
     if let Some(time) = unix(text) {
         return Ok(time);
@@ -215,9 +219,13 @@ mod tests {
         let now = Timestamp { seconds: 1_000_000, nanoseconds: 500 };
         let check = |text: &str| moment(text, now).map(|t| (t.seconds, t.nanoseconds));
         assert_eq!(check("1970-01-02T00:00:00Z"), Ok((86_400, 0)));
-        assert_eq!(check("1970-01-02T00:00:00"), Ok((86_400, 0)));
-        assert_eq!(check("1970-01-02T00:01"), Ok((86_460, 0)));
-        assert_eq!(check("1970-01-02"), Ok((86_400, 0)));
+        let local = |seconds| {
+            let time = clock::from_local(Timestamp { seconds, nanoseconds: 0 });
+            Ok((time.seconds, time.nanoseconds))
+        };
+        assert_eq!(check("1970-01-02T00:00:00"), local(86_400));
+        assert_eq!(check("1970-01-02T00:01"), local(86_460));
+        assert_eq!(check("1970-01-02"), local(86_400));
         assert_eq!(check("1970-01-01T01:00:00+01:00"), Ok((0, 0)));
         assert_eq!(check("42"), Ok((42, 0)));
         assert_eq!(check("42.5"), Ok((42, 500_000_000)));

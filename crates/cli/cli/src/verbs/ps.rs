@@ -10,6 +10,7 @@ use crate::{
     flag::{self, Completes, Flag, Group, Order, parse_integer},
     output::{
         Column, Format, Row,
+        clock::go_time,
         units::{duration, ellipsis},
     },
     verb::{Topic, Verb},
@@ -203,14 +204,6 @@ fn escape(text: &str) -> String {
         .collect()
 }
 
-/// `2026-11-23 15:16:12 +0000 UTC`
-pub(super) fn go_time(time: Timestamp) -> String {
-    let text = time.to_string();
-    let (date, clock) = text.split_once('T').unwrap_or((&text, ""));
-    let clock = clock.split(['.', 'Z']).next().unwrap_or(clock);
-    format!("{date} {clock} +0000 UTC")
-}
-
 /// How long ago that was, in words.
 pub(super) fn since(time: Timestamp, now: Timestamp) -> String {
     duration(u64::try_from(now.seconds - time.seconds).unwrap_or_default())
@@ -219,7 +212,7 @@ pub(super) fn since(time: Timestamp, now: Timestamp) -> String {
 fn describe(status: &Status, now: Timestamp) -> String {
     let ago = |text: &str| Timestamp::parse(text).map_or("?".into(), |time| since(time, now));
     match status {
-        Status::Created => "Created".into(),
+        Status::Created(_) => "Created".into(),
         Status::Running(running) => {
             let paused = if running.paused { " (Paused)" } else { "" };
             format!("Up {}{paused}", ago(&running.started_at))

@@ -200,6 +200,19 @@ impl Init<'_> {
         &mut self,
         new: &NewFs,
         set: u64,
+        target: (BorrowedFd<'_>, bool),
+    ) -> Did<Option<OwnedFd>> {
+        let Some(base) = &new.base else { return self.new_mount_here(new, set, target) };
+        hako_sys::process::chdir(base).at(Call::Chdir)?;
+        let made = self.new_mount_here(new, set, target)?;
+        hako_sys::process::chdir(c"/").at(Call::Chdir)?;
+        Ok(made)
+    }
+
+    fn new_mount_here(
+        &mut self,
+        new: &NewFs,
+        set: u64,
         (target, was_there): (BorrowedFd<'_>, bool),
     ) -> Did<Option<OwnedFd>> {
         if new.by_mount {

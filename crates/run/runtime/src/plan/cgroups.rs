@@ -69,6 +69,7 @@ pub(super) fn mount(field: &str, mount: &Mount, plan: &Plan) -> Result<Op> {
             lower: Vec::new(),
             legacy: c"mode=755".into(),
             by_mount: false,
+            base: None,
         }),
         ..op
     };

@@ -31,6 +31,9 @@ pub(crate) struct IdMap {
 /// The longest value that fsconfig(2) takes, without its NUL.
 const FSCONFIG_VALUE_MAX: usize = 255;
 
+/// The size of the page that mount(2) takes all options in, with their NUL.
+const OPTIONS_SIZE: usize = 4096;
+
 /// File systems that have nothing on a disk: a read-only mount of them needs no read-only superblock.
 const PSEUDO: &[&str] = &[
     "proc",
@@ -187,10 +190,13 @@ fn new_fs(
     if set & attr::RDONLY != 0 && !PSEUDO.contains(&kind) {
         params.push(Param::Flag(c"ro".into()));
     }
-    let legacy = legacy_data(&params, &lower);
-    let too_long = |v: &CString| v.as_bytes().len() > FSCONFIG_VALUE_MAX;
-    let by_mount = params.iter().any(|p| matches!(p, Param::String(_, v) if too_long(v)))
-        || lower.iter().any(too_long);
+    let mut legacy = legacy_data(&params, &lower);
+    let mut base = None;
+    if kind == "overlay" && (are_too_long(&params, &lower) || legacy.len() >= OPTIONS_SIZE) {
+        base = shorten(&mut params, &mut lower);
+        legacy = legacy_data(&params, &lower);
+    }
+    let by_mount = are_too_long(&params, &lower);
     Ok(NewFs {
         kind: c_string(&format!("{field}.type"), kind)?,
         source: match source {
@@ -202,7 +208,46 @@ fn new_fs(
         lower,
         legacy: c_string(field, &legacy)?,
         by_mount,
+        base,
     })
+}
+
+/// Whether fsconfig(2) would refuse a value for its length.
+fn are_too_long(params: &[Param], lower: &[CString]) -> bool {
+    let too_long = |v: &CString| v.as_bytes().len() > FSCONFIG_VALUE_MAX;
+    params.iter().any(|p| matches!(p, Param::String(_, v) if too_long(v)))
+        || lower.iter().any(too_long)
+}
+
+/// Makes the directories of an overlay relative to the one that all of them are in, and gives that.
+/// Nothing is changed where there is none.
+fn shorten(params: &mut [Param], lower: &mut [CString]) -> Option<CString> {
+    let mut paths: Vec<&mut CString> = lower.iter_mut().collect();
+    for param in params {
+        if let Param::String(key, value) = param
+            && matches!(key.as_bytes(), b"upperdir" | b"workdir")
+        {
+            paths.push(value);
+        }
+    }
+    // A backslash is an escape in some of these values and itself in others: then they stay.
+    if paths
+        .iter()
+        .any(|path| !path.as_bytes().starts_with(b"/") || path.as_bytes().contains(&b'\\'))
+    {
+        return None;
+    }
+    let first = paths.first()?.as_bytes();
+    let is_common = |end: &usize| {
+        first[*end] == b'/' && paths.iter().all(|path| path.as_bytes().starts_with(&first[..=*end]))
+    };
+    let end = (1..first.len()).rev().find(is_common)?;
+    let base = CString::new(&first[..end]).ok()?;
+    for path in paths {
+        // A part of a string without NUL has none.
+        *path = CString::new(&path.as_bytes()[end + 1..]).ok()?;
+    }
+    Some(base)
 }
 
 /// The data string of mount(2), for kernels without `lowerdir+` and for long values.
@@ -388,6 +433,29 @@ mod tests {
         let Source::New(fs) = op.source else { panic!() };
         assert_eq!(fs.lower, [CString::from(c"/a,1"), CString::from(c"/b:2")]);
         assert_eq!(fs.legacy.to_str().unwrap(), "upperdir=/u,lowerdir=/a\\,1:/b\\:2");
+    }
+
+    #[test]
+    fn long_overlays_are_relative_to_what_they_have_in_common() {
+        let root = format!("/{}", "d".repeat(300));
+        let layers: Vec<String> =
+            (0..60).map(|n| format!("lowerdir+={root}/layers/{n:064}/fs")).collect();
+        let mut options: Vec<&str> = layers.iter().map(String::as_str).collect();
+        let (upper, work) = (format!("upperdir={root}/a/fs"), format!("workdir={root}/a/work"));
+        options.extend([upper.as_str(), work.as_str()]);
+        let op = plan(&mount("overlay", "overlay", &options)).unwrap();
+        let Source::New(fs) = op.source else { panic!() };
+        assert_eq!(fs.base.unwrap().to_str().unwrap(), root);
+        assert!(!fs.by_mount);
+        assert_eq!(fs.lower[1].to_str().unwrap(), format!("layers/{:064}/fs", 1));
+        assert!(fs.legacy.to_str().unwrap().starts_with("upperdir=a/fs,workdir=a/work,lowerdir=l"));
+
+        // Nothing in common but the root, which would only take a slash away.
+        let apart = [format!("lowerdir+={root}"), "lowerdir+=/b".to_owned()];
+        let apart: Vec<&str> = apart.iter().map(String::as_str).collect();
+        let op = plan(&mount("overlay", "overlay", &apart)).unwrap();
+        let Source::New(fs) = op.source else { panic!() };
+        assert!(fs.by_mount && fs.base.is_none());
     }
 
     #[test]
