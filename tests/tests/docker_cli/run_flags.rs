@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use hako_tests::{Case, install::Hako, skip};
+use hako_tests::{Case, command, install::Hako, skip};
 use serde_json::json;
 
 const RUN: &str = "docker run(1)";
@@ -539,6 +539,84 @@ pub(crate) const CASES: &[Case] = &[
                 "cat /proc/kcore | head -c 1 | wc -c; echo x >/proc/sysrq-trigger || echo refused",
             )
             .says("0\nrefused");
+        },
+    ),
+    Case::new(
+        "run-joins-containers",
+        "docker run(1) --ipc, --network, --pid",
+        "container:NAME shares the namespace, and with it /dev/shm, or host name and /etc/hosts",
+        || {
+            let hako = Hako::with_busybox();
+            let script = "echo shared >/dev/shm/note; exec sleep 1000";
+            let id = hako.detached(
+                &["--name", "donor", "--ipc", "shareable", "--add-host", "db:10.1.2.3"],
+                &["sh", "-c", script],
+            );
+            command::wait_until("it wrote", || {
+                hako.call(&["exec", "donor", "cat", "/dev/shm/note"]).code == 0
+            });
+            let theirs = |kind: &str| {
+                let path = format!("/proc/1/ns/{kind}");
+                hako.call(&["exec", "donor", "readlink", &path]).ok().to_owned()
+            };
+            for (flag, kind) in [("--ipc", "ipc"), ("--network", "net"), ("--pid", "pid")] {
+                let path = format!("/proc/self/ns/{kind}");
+                hako.run(&[flag, "container:donor"], &["readlink", &path]).prints(&theirs(kind));
+                // By ID, whatever its name is meanwhile.
+                hako.call(&[
+                    "create",
+                    "--name",
+                    "box",
+                    flag,
+                    &format!("container:{}", &id[..12]),
+                    "busybox:test",
+                ])
+                .ok();
+                let mode = match kind {
+                    "ipc" => "IpcMode",
+                    "net" => "NetworkMode",
+                    _ => "PidMode",
+                };
+                assert_eq!(hako.inspect("box")["HostConfig"][mode], format!("container:{id}"));
+                hako.call(&["rm", "box"]).ok();
+            }
+            let note = "cat /dev/shm/note; echo reply >/dev/shm/reply; mount | grep -c /dev/shm";
+            hako.sh(&["--ipc", "container:donor"], note).prints("shared\n1");
+            hako.call(&["exec", "donor", "cat", "/dev/shm/reply"]).prints("reply");
+            let names =
+                hako.sh(&["--network", "container:donor"], "hostname; grep -c db /etc/hosts");
+            names.prints(&format!("{}\n1", &id[..12]));
+
+            hako.detached(&["--name", "selfish"], &["sleep", "1000"]);
+            let refused = |flag: &str, name: &str| hako.run(&[flag, name], &["true"]);
+            refused("--ipc", "container:selfish").exits(125).complains("non-shareable IPC");
+            for flag in ["--ipc", "--network", "--pid"] {
+                refused(flag, "container:nobody").exits(125).complains("No such container: nobody");
+                hako.call(&["create", flag, "container:nobody", "busybox:test"])
+                    .fails()
+                    .complains("nobody");
+            }
+            hako.call(&["stop", "-t", "0", "donor"]).ok();
+            for flag in ["--ipc", "--network", "--pid"] {
+                refused(flag, "container:donor").exits(125).complains("is not running");
+            }
+        },
+    ),
+    Case::new(
+        "run-userns",
+        "docker run(1) --userns",
+        "host, and nothing that would be ignored",
+        || {
+            let hako = Hako::with_busybox();
+            let host = std::fs::read_link("/proc/self/ns/user").expect("a namespace");
+            let link = ["readlink", "/proc/self/ns/user"];
+            hako.run(&["--userns", "host"], &link).prints(&host.to_string_lossy());
+            hako.call(&["create", "--name", "box", "--userns=host", "busybox:test"]).ok();
+            assert_eq!(hako.inspect("box")["HostConfig"]["UsernsMode"], "host");
+            for mode in ["auto", "keep-id", "nomap", "keep-id:uid=200,gid=210"] {
+                let text = format!("--userns={mode}: user namespaces are not supported yet");
+                hako.run(&["--userns", mode], &["true"]).exits(125).complains(&text);
+            }
         },
     ),
 ];

@@ -38,6 +38,14 @@ impl Engine {
         let image = self.image_for_run(&record.image)?;
         record.engine_env = self.engine_env(&image)?;
         record.config = image.config().config.clone().unwrap_or_default();
+        // By ID from now on: a container may get another name, and another one its name.
+        for (namespace, word) in hako_bundle::joined_containers(&mut record.options) {
+            *word = self.find(word).map(|other| other.id).map_err(|e| Error::Join {
+                namespace,
+                container: word.clone(),
+                why: e.to_string(),
+            })?;
+        }
         hako_bundle::mount::ensure_sources(&record.options.mounts)?;
         hako_bundle::check(&record.options, &record.config, self.machine()?)?;
         let chain = self.unpack(&image)?;

@@ -59,6 +59,16 @@ pub enum Error {
     /// The container has to run for this.
     #[error("container {0} is not running")]
     NotRunning(String),
+    /// A container cannot be joined by another.
+    #[error("can't join {namespace} namespace of container {container}: {why}")]
+    Join {
+        /// Which namespace.
+        namespace: &'static str,
+        /// The container, as the user named it.
+        container: String,
+        /// Why not.
+        why: String,
+    },
     /// It runs, and can be started only once at a time.
     #[error("container {0} is already running")]
     AlreadyRunning(String),

@@ -109,7 +109,7 @@ type Probe = fn() -> Result<String, String>;
 /// Name, probe, and what hako does without it.
 const FEATURES: &[(&str, Probe, &str)] = &[
     ("overlayfs", || filesystem("overlay"), "no container can be started"),
-    ("user namespaces", user_namespaces, "--userns and containers of ordinary users are refused"),
+    ("user namespaces", user_namespaces, "containers in user namespaces are refused by hako-runc"),
     ("time namespaces", || namespace("time"), "time offsets in a bundle are refused"),
     ("cgroup namespaces", || namespace("cgroup"), "containers see the host's cgroup paths"),
     ("seccomp filters", seccomp, "containers start only with --security-opt seccomp=unconfined"),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use hako_bundle::{
     CgroupnsMode, IpcMode, MountRequest, MountSource, NamespaceMode, NetworkMode, SeccompChoice,
-    UsernsMode,
 };
 use hako_docker::{
     Config, HostConfig,
@@ -182,10 +181,7 @@ fn host_config(container: &Container) -> HostConfig {
         security_opt: some(security(container)),
         tmpfs: options.mounts.iter().filter_map(tmpfs).collect(),
         uts_mode: namespace_mode(&options.uts),
-        userns_mode: match options.userns {
-            UsernsMode::Host => String::new(),
-            UsernsMode::Remap { first, size } => format!("{first}:{size}"),
-        },
+        userns_mode: if options.userns_host { "host" } else { "" }.into(),
         shm_size: options.shm_bytes.map_or(hako_bundle::SHM_BYTES_DEFAULT as i64, |n| n as i64),
         sysctls: options.sysctls.clone(),
         runtime: "hako-runc".into(),

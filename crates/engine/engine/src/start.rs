@@ -8,7 +8,7 @@ use std::{
     process::Child,
 };
 
-use hako_bundle::Facts;
+use hako_bundle::{Facts, IpcMode, Neighbour, NetworkMode};
 use hako_monitor::{
     Client, Config, Event, Exit, ExitRecord, LogConfig, Request, Streams, client::Received,
 };
@@ -212,19 +212,44 @@ impl Engine {
         self.places.container_dir(id).join(format!("{id}-json.log"))
     }
 
-    /// Processes of the containers whose namespaces are joined.
-    fn joined_containers(&self, container: &Container) -> Result<BTreeMap<String, i32>> {
-        let mut pids = BTreeMap::new();
-        for word in hako_bundle::joined_containers(&container.record.options) {
-            let other = self.find(word)?;
-            match self.status(&other)? {
-                crate::Status::Running(crate::Running { pid: Some(pid), .. }) => {
-                    pids.insert(word.to_owned(), pid);
-                }
-                _ => return Err(Error::NotRunning(word.to_owned())),
+    /// The containers whose namespaces are joined, as they are now.
+    fn joined_containers(&self, container: &Container) -> Result<BTreeMap<String, Neighbour>> {
+        let mut joined = BTreeMap::new();
+        let mut options = container.record.options.clone();
+        for (namespace, word) in hako_bundle::joined_containers(&mut options) {
+            let cannot = |why| Error::Join { namespace, container: word.clone(), why };
+            let other = self.find(word).map_err(|e| cannot(e.to_string()))?;
+            let crate::Status::Running(crate::Running { pid: Some(pid), .. }) =
+                self.status(&other)?
+            else {
+                return Err(cannot(format!("container {} is not running", other.id)));
+            };
+            if namespace == "IPC" && other.record.options.ipc != IpcMode::Shareable {
+                let hint =
+                    "non-shareable IPC (hint: use IpcMode:shareable for the donor container)";
+                return Err(cannot(hint.into()));
+            }
+            let (hostname, files_dir) = self.network_names(&other)?;
+            joined.insert(word.clone(), Neighbour { pid, hostname, files_dir });
+        }
+        Ok(joined)
+    }
+
+    /// A container's host name and the directory of its `hosts`, which are those of the container
+    /// whose network it joined.
+    fn network_names(&self, container: &Container) -> Result<(String, PathBuf)> {
+        let options = &container.record.options;
+        match &options.network {
+            NetworkMode::Container(word) => self.network_names(&self.find(word)?),
+            NetworkMode::Host if options.hostname.is_none() => {
+                Ok((self.machine()?.hostname.clone(), self.places.container_dir(&container.id)))
+            }
+            _ => {
+                let short = || container.short_id().to_owned();
+                let name = options.hostname.clone().filter(|name| !name.is_empty());
+                Ok((name.unwrap_or_else(short), self.places.container_dir(&container.id)))
             }
         }
-        Ok(pids)
     }
 }
 

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use hako_oci::image::ContainerConfig;
 use hako_oci::runtime::{
-    Capabilities, IdMapping, Linux, Namespace, Process, Resources, Root, Seccomp, Spec, User,
-    VERSION,
+    Capabilities, Linux, Namespace, Process, Resources, Root, Seccomp, Spec, User, VERSION,
 };
 use hako_seccomp::{Arch, Context, ProfileError, docker_default, docker_profile};
 use hako_sys::signal;
@@ -15,12 +14,12 @@ use crate::capability;
 use crate::defaults::{self, device_rule};
 use crate::device::{self, DeviceError, HostDevice};
 use crate::env;
-use crate::facts::{Facts, Machine};
+use crate::facts::{Facts, Machine, Neighbour};
 use crate::files;
 use crate::limits::{self, LimitError};
 use crate::mounts;
 use crate::options::{
-    CgroupnsMode, IpcMode, NamespaceMode, NetworkMode, RunOptions, SeccompChoice, UsernsMode,
+    CgroupnsMode, IpcMode, NamespaceMode, NetworkMode, RunOptions, SeccompChoice,
 };
 use crate::sysctl::{self, SysctlError};
 use crate::user::{self, UserError};
@@ -109,19 +108,6 @@ pub enum Error {
         /// The container, as the user wrote it.
         container: String,
     },
-    /// Joining the IPC namespace of a container means to share its /dev/shm.
-    #[error(
-        "--ipc container:{0}: sharing another container's /dev/shm is not supported yet; use --ipc host for both"
-    )]
-    IpcContainer(String),
-    /// Privileges over the host from within a user namespace.
-    #[error(
-        "privileged mode is incompatible with user namespaces. You must run the container in the host namespace when running privileged mode"
-    )]
-    PrivilegedUserns,
-    /// A namespace that the user namespace would not own.
-    #[error("cannot share the host's {0} namespace when user namespaces are enabled")]
-    HostWithUserns(&'static str),
     /// A device.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -150,8 +136,11 @@ pub fn check(
     machine: &Machine,
 ) -> Result<(), Error> {
     let none = BTreeMap::new();
-    let containers =
-        joined_containers(options).into_iter().map(|word| (word.to_owned(), 0)).collect();
+    let mut options = options.clone();
+    let containers = joined_containers(&mut options)
+        .into_iter()
+        .map(|(_, word)| (word.clone(), Neighbour { hostname: "x".into(), ..Neighbour::default() }))
+        .collect();
     let facts = Facts {
         id: "",
         passwd: b"",
@@ -171,20 +160,22 @@ pub fn check(
     decide(&nobody, image, &facts, &[]).map(drop)
 }
 
-/// The containers whose namespaces `options` join, by the words of the user.
-pub fn joined_containers(options: &RunOptions) -> Vec<&str> {
-    let mut words: Vec<&str> = Vec::new();
-    if let NetworkMode::Container(word) = &options.network {
-        words.push(word);
+/// The containers whose namespaces `options` join, by the words of the user: which namespace, and
+/// the word, to be replaced by the container's ID.
+pub fn joined_containers(options: &mut RunOptions) -> Vec<(&'static str, &mut String)> {
+    let mut joined = Vec::new();
+    if let NetworkMode::Container(word) = &mut options.network {
+        joined.push(("network", word));
     }
-    for mode in [&options.pid, &options.uts] {
+    if let IpcMode::Container(word) = &mut options.ipc {
+        joined.push(("IPC", word));
+    }
+    for (name, mode) in [("PID", &mut options.pid), ("UTS", &mut options.uts)] {
         if let NamespaceMode::Container(word) = mode {
-            words.push(word);
+            joined.push((name, word));
         }
     }
-    words.sort_unstable();
-    words.dedup();
-    words
+    joined
 }
 
 /// Makes a container's config.json of an image's configuration, the user's options, the facts
@@ -195,7 +186,6 @@ pub fn decide(
     facts: &Facts<'_>,
     devices: &[HostDevice],
 ) -> Result<Bundle, Error> {
-    check_namespaces(options)?;
     let args = args(options, image)?;
     let hostname = hostname(options, facts)?;
     let user_word = options.user.as_deref().unwrap_or(&image.user);
@@ -230,8 +220,6 @@ pub fn decide(
     let parent = options.cgroup_parent.as_deref().filter(|parent| !parent.is_empty());
     let linux = Linux {
         namespaces: namespaces(options, facts)?,
-        uid_mappings: id_mappings(&options.userns),
-        gid_mappings: id_mappings(&options.userns),
         devices: devices.iter().map(|d| d.device.clone()).collect(),
         cgroups_path: Some(format!("{}/{}", parent.unwrap_or("/hako"), facts.id)),
         resources: Some(resources(options, facts, devices)?),
@@ -283,7 +271,11 @@ pub fn decide(
         "hosts" => files::hosts(&options.network, &options.extra_hosts, &facts.machine.hosts),
         _ => files::resolv_conf(&options.network, &options.dns, &facts.machine.resolv_conf),
     };
-    let files = files::FILES.iter().map(|(name, _)| (*name, text(name).into_bytes())).collect();
+    let files = match network_neighbour(options, facts) {
+        // It uses the other's.
+        Some(_) => Vec::new(),
+        None => files::FILES.iter().map(|(name, _)| (*name, text(name).into_bytes())).collect(),
+    };
     Ok(Bundle {
         spec,
         args,
@@ -347,7 +339,21 @@ fn hostname(options: &RunOptions, facts: &Facts<'_>) -> Result<String, Error> {
         None if options.uts == NamespaceMode::Host || options.network == NetworkMode::Host => {
             Ok(facts.machine.hostname.clone())
         }
-        None => Ok(facts.id.get(..12).unwrap_or(facts.id).into()),
+        None => match network_neighbour(options, facts) {
+            Some(other) => Ok(other.hostname.clone()),
+            None => Ok(facts.id.get(..12).unwrap_or(facts.id).into()),
+        },
+    }
+}
+
+/// The container whose network is joined.
+pub(crate) fn network_neighbour<'f>(
+    options: &RunOptions,
+    facts: &Facts<'f>,
+) -> Option<&'f Neighbour> {
+    match &options.network {
+        NetworkMode::Container(word) => facts.containers.get(word),
+        _ => None,
     }
 }
 
@@ -405,25 +411,6 @@ fn capabilities(caps: &[&str], uid: u32) -> Capabilities {
     }
 }
 
-fn check_namespaces(options: &RunOptions) -> Result<(), Error> {
-    if let IpcMode::Container(name) = &options.ipc {
-        return Err(Error::IpcContainer(name.clone()));
-    }
-    if options.userns == UsernsMode::Host {
-        return Ok(());
-    }
-    if options.privileged {
-        return Err(Error::PrivilegedUserns);
-    }
-    if options.network == NetworkMode::Host {
-        return Err(Error::HostWithUserns("network"));
-    }
-    if options.pid == NamespaceMode::Host {
-        return Err(Error::HostWithUserns("PID"));
-    }
-    Ok(())
-}
-
 fn namespaces(options: &RunOptions, facts: &Facts<'_>) -> Result<Vec<Namespace>, Error> {
     let mut namespaces = vec![Namespace { kind: "mount".into(), path: None }];
     // The kind in config.json, its file in /proc/PID/ns, and where it comes from.
@@ -432,7 +419,7 @@ fn namespaces(options: &RunOptions, facts: &Facts<'_>) -> Result<Vec<Namespace>,
             NamespaceMode::Host => return Ok(()),
             NamespaceMode::Private => None,
             NamespaceMode::Container(container) => match facts.containers.get(&container) {
-                Some(pid) => Some(format!("/proc/{pid}/ns/{file}")),
+                Some(other) => Some(format!("/proc/{}/ns/{file}", other.pid)),
                 None => return Err(Error::Join { namespace: kind, container }),
             },
         };
@@ -457,17 +444,7 @@ fn namespaces(options: &RunOptions, facts: &Facts<'_>) -> Result<Vec<Namespace>,
     add("pid", "pid", options.pid.clone())?;
     add("ipc", "ipc", ipc)?;
     add("cgroup", "cgroup", own(own_cgroup))?;
-    add("user", "user", own(options.userns != UsernsMode::Host))?;
     Ok(namespaces)
-}
-
-fn id_mappings(userns: &UsernsMode) -> Vec<IdMapping> {
-    match *userns {
-        UsernsMode::Host => Vec::new(),
-        UsernsMode::Remap { first, size } => {
-            vec![IdMapping { container_id: 0, host_id: first, size }]
-        }
-    }
 }
 
 fn resources(
@@ -491,9 +468,8 @@ fn resources(
 
 fn sysctls(options: &RunOptions) -> Result<BTreeMap<String, String>, Error> {
     let mut all = BTreeMap::new();
-    // A user namespace may not open ping to groups it does not have, nor does it own the network
-    // of another container.
-    if options.network == NetworkMode::None && options.userns == UsernsMode::Host {
+    // The network of another container, or the host's, is not ours to change.
+    if options.network == NetworkMode::None {
         for (name, value) in defaults::NETWORK_SYSCTLS {
             all.insert((*name).to_owned(), (*value).to_owned());
         }

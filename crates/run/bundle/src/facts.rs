@@ -20,10 +20,21 @@ pub struct Facts<'a> {
     pub files_dir: &'a Path,
     /// Directories of volumes: by name, and of anonymous ones by their target.
     pub volumes: &'a BTreeMap<String, PathBuf>,
-    /// Init processes of the containers whose namespaces are joined, by the word the user wrote.
-    pub containers: &'a BTreeMap<String, i32>,
+    /// Containers whose namespaces are joined, by the word the user wrote.
+    pub containers: &'a BTreeMap<String, Neighbour>,
     /// The machine.
     pub machine: &'a Machine,
+}
+
+/// A running container whose namespaces another one joins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its first process on the host.
+    pub pid: i32,
+    /// Its host name: who joins its network has the same.
+    pub hostname: String,
+    /// Directory of its `hosts`, `hostname` and `resolv.conf`: likewise.
+    pub files_dir: PathBuf,
 }
 
 /// Traits of the machine.

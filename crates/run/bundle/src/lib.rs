@@ -57,6 +57,6 @@ pub use bundle::{
     Bundle, Error, ROOTFS, args, bundle, check, decide, environment, joined_containers, stop_signal,
 };
 pub use defaults::SHM_BYTES_DEFAULT;
-pub use facts::{Facts, Machine};
+pub use facts::{Facts, Machine, Neighbour};
 pub use options::*;
 pub use user::resolve_user;

@@ -5,7 +5,7 @@ use std::path::Path;
 use hako_oci::image::ContainerConfig;
 use hako_oci::runtime::Mount;
 
-use crate::bundle::Error;
+use crate::bundle::{Error, network_neighbour};
 use crate::defaults;
 use crate::facts::Facts;
 use crate::files;
@@ -33,14 +33,11 @@ pub(crate) fn mounts(
             user.push(bind_mount(&target, source, &["rbind", "rprivate"]));
         }
     }
+    let files_dir = network_neighbour(options, facts).map_or(facts.files_dir, |n| &n.files_dir);
     for (name, target) in files::FILES {
         if !user.iter().any(|mount| mount.destination == *target) {
             let access = if options.rootfs_readonly { "ro" } else { "rw" };
-            user.push(bind_mount(
-                target,
-                &facts.files_dir.join(name),
-                &["rbind", "rprivate", access],
-            ));
+            user.push(bind_mount(target, &files_dir.join(name), &["rbind", "rprivate", access]));
         }
     }
     // A mount must come before those beneath it.
@@ -55,14 +52,18 @@ pub(crate) fn mounts(
         };
         !user.iter().any(replaced)
     });
-    adapt_defaults(&mut mounts, options);
+    adapt_defaults(&mut mounts, options, facts)?;
     let propagation = root_propagation(&user);
     mounts.extend(user);
     Ok((mounts, propagation))
 }
 
 /// Changes the default mounts as privileges, read-only root and IPC mode ask for.
-fn adapt_defaults(mounts: &mut Vec<Mount>, options: &RunOptions) {
+fn adapt_defaults(
+    mounts: &mut Vec<Mount>,
+    options: &RunOptions,
+    facts: &Facts<'_>,
+) -> Result<(), Error> {
     if options.privileged {
         for mount in mounts.iter_mut() {
             if matches!(&*mount.destination, "/sys" | "/sys/fs/cgroup") {
@@ -70,14 +71,23 @@ fn adapt_defaults(mounts: &mut Vec<Mount>, options: &RunOptions) {
             }
         }
     }
-    match options.ipc {
+    match &options.ipc {
         IpcMode::None => mounts.retain(|mount| mount.destination != "/dev/shm"),
         IpcMode::Host => {
             for mount in mounts.iter_mut().filter(|mount| mount.destination == "/dev/shm") {
                 *mount = bind_mount("/dev/shm", Path::new("/dev/shm"), &["rbind", "rprivate"]);
             }
         }
-        _ => {
+        IpcMode::Container(container) => {
+            let join = || Error::Join { namespace: "ipc", container: container.clone() };
+            let pid = facts.containers.get(container).ok_or_else(join)?.pid;
+            let source = format!("/proc/{pid}/root/dev/shm");
+            for mount in mounts.iter_mut().filter(|mount| mount.destination == "/dev/shm") {
+                let options = ["bind", "rprivate", "nosuid", "noexec", "nodev"];
+                *mount = bind_mount("/dev/shm", Path::new(&source), &options);
+            }
+        }
+        IpcMode::Private | IpcMode::Shareable => {
             let bytes = options.shm_bytes.filter(|bytes| *bytes != 0);
             let size = format!("size={}", bytes.unwrap_or(defaults::SHM_BYTES_DEFAULT));
             for mount in mounts.iter_mut().filter(|mount| mount.destination == "/dev/shm") {
@@ -85,6 +95,7 @@ fn adapt_defaults(mounts: &mut Vec<Mount>, options: &RunOptions) {
             }
         }
     }
+    Ok(())
 }
 
 fn user_mount(request: &MountRequest, facts: &Facts<'_>) -> Result<Mount, Error> {

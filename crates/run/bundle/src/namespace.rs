@@ -1,12 +1,14 @@
 //! `--network`, `--pid`, `--ipc`, `--uts`, `--userns`, `--cgroupns`.
 
-use crate::options::{CgroupnsMode, IpcMode, NamespaceMode, NetworkMode, UsernsMode};
+use crate::options::{CgroupnsMode, IpcMode, NamespaceMode, NetworkMode};
 
 /// A mode nobody knows. Texts are Docker's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NamespaceError {
     /// Of `--network`.
-    #[error("network {0} not found")]
+    #[error(
+        "network {0} not found: container networks are not supported yet; use none, host or container:NAME"
+    )]
     Network(String),
     /// Of `--pid`.
     #[error("--pid: invalid PID mode")]
@@ -20,6 +22,9 @@ pub enum NamespaceError {
     /// Of `--userns`.
     #[error("--userns: invalid USER mode")]
     User,
+    /// Of `--userns`, in Podman's grammar.
+    #[error("--userns={0}: user namespaces are not supported yet; only \"host\" is")]
+    UserIds(String),
     /// Of `--cgroupns`.
     #[error("--cgroupns: invalid CGROUP mode")]
     Cgroup,
@@ -69,22 +74,16 @@ pub fn parse_ipc(text: &str) -> Result<IpcMode, NamespaceError> {
     }
 }
 
-/// Reads `--userns`: `host`, or `remap:FIRST:SIZE` for the host's ids `FIRST`… as 0….
-pub fn parse_userns(text: &str) -> Result<UsernsMode, NamespaceError> {
-    if matches!(text, "" | "host") {
-        return Ok(UsernsMode::Host);
+/// Reads `--userns`: true for `host`, which is where all containers are.
+pub fn parse_userns(text: &str) -> Result<bool, NamespaceError> {
+    match text.split(':').next() {
+        _ if text.is_empty() => Ok(false),
+        _ if text == "host" => Ok(true),
+        Some("auto" | "keep-id" | "nomap" | "private" | "ns" | "container") => {
+            Err(NamespaceError::UserIds(text.into()))
+        }
+        _ => Err(NamespaceError::User),
     }
-    let remap = || {
-        let (first, size) = text.strip_prefix("remap:")?.split_once(':')?;
-        let number = |word: &str| match word.bytes().all(|b| b.is_ascii_digit()) {
-            true => word.parse::<u32>().ok(),
-            false => None,
-        };
-        let (first, size) = (number(first)?, number(size)?);
-        // The last ID is -1 for the kernel, which is nobody.
-        (size > 0 && first.checked_add(size).is_some()).then_some(UsernsMode::Remap { first, size })
-    };
-    remap().ok_or(NamespaceError::User)
 }
 
 /// Reads `--cgroupns`.
@@ -105,7 +104,8 @@ mod tests {
     fn modes() {
         assert_eq!(parse_network("none"), Ok(NetworkMode::None));
         assert_eq!(parse_network("container:x"), Ok(NetworkMode::Container("x".into())));
-        assert_eq!(parse_network("foo").unwrap_err().to_string(), "network foo not found");
+        let error = parse_network("foo").unwrap_err().to_string();
+        assert!(error.starts_with("network foo not found: "), "{error}");
         assert!(parse_network("container:").is_err());
         assert_eq!(parse_pid("host"), Ok(NamespaceMode::Host));
         assert_eq!(parse_pid("x"), Err(NamespaceError::Pid));
@@ -116,13 +116,11 @@ mod tests {
         assert_eq!(parse_cgroupns("private"), Ok(Some(CgroupnsMode::Private)));
         assert_eq!(parse_cgroupns("x"), Err(NamespaceError::Cgroup));
         for (text, expected) in [
-            ("host", Ok(UsernsMode::Host)),
-            ("remap:100000:65536", Ok(UsernsMode::Remap { first: 100000, size: 65536 })),
-            ("remap:1:0", Err(NamespaceError::User)),
-            ("remap:4294967295:1", Err(NamespaceError::User)),
-            ("remap:-1:1", Err(NamespaceError::User)),
-            ("remap:1", Err(NamespaceError::User)),
-            ("private", Err(NamespaceError::User)),
+            ("host", Ok(true)),
+            ("", Ok(false)),
+            ("host:1", Err(NamespaceError::User)),
+            ("x", Err(NamespaceError::User)),
+            ("keep-id:uid=1", Err(NamespaceError::UserIds("keep-id:uid=1".into()))),
         ] {
             assert_eq!(parse_userns(text), expected, "{text}");
         }

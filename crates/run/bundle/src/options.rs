@@ -67,8 +67,8 @@ pub struct RunOptions {
     pub ipc: IpcMode,
     /// `--uts`.
     pub uts: NamespaceMode,
-    /// `--userns`.
-    pub userns: UsernsMode,
+    /// Whether `--userns=host` was said: no other user namespace is known yet.
+    pub userns_host: bool,
     /// `--cgroupns`; where absent, private on cgroup v2 and the host's on v1, as Docker.
     pub cgroupns: Option<CgroupnsMode>,
     /// `--cgroup-parent`; `/hako` where absent.
@@ -304,22 +304,6 @@ pub enum IpcMode {
     Host,
     /// Another container's, which is shareable.
     Container(String),
-}
-
-/// `--userns`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum UsernsMode {
-    /// None: users are the host's.
-    #[default]
-    Host,
-    /// A user namespace whose ids 0.. are the host's `first`.. (`size` of them).
-    Remap {
-        /// First user and group ID on the host.
-        first: u32,
-        /// How many.
-        size: u32,
-    },
 }
 
 /// `--cgroupns`.

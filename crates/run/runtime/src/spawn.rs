@@ -1,5 +1,6 @@
 //! The parent's side of a new process: descriptors, namespaces, maps, hooks, and what it says.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -79,7 +80,11 @@ fn prepare_mount(plan: &Plan, wanted: &Prepared) -> Result<OwnedFd> {
         note: String::new(),
     };
     let how = OpenTree { clone: true, recursive: wanted.recursive, no_follow: wanted.no_follow };
-    let tree = mount::open_tree(fs::cwd(), &wanted.path, how).map_err(|e| fail("open_tree", e))?;
+    let tree = match &wanted.namespace {
+        Some(namespace) => copy_from(namespace, &wanted.path, how),
+        None => mount::open_tree(fs::cwd(), &wanted.path, how),
+    };
+    let tree = tree.map_err(|e| fail("open_tree", e))?;
     if let Some(map) = &wanted.id_map {
         let userns = map_namespace(plan, map)?;
         let change = Change {
@@ -91,6 +96,34 @@ fn prepare_mount(plan: &Plan, wanted: &Prepared) -> Result<OwnedFd> {
         mount::set_attr(tree.as_fd(), &change).map_err(|e| fail("mount_setattr(IDMAP)", e))?;
     }
     Ok(tree)
+}
+
+/// A copy of a mount that is in another mount namespace, made by a process that joins it. The path
+/// is of that namespace's making: no link in it is followed.
+fn copy_from(namespace: &CStr, path: &CStr, how: OpenTree) -> hako_sys::Result<OwnedFd> {
+    let namespace = fs::openat(fs::cwd(), namespace, OpenFlags::RDONLY, 0)?;
+    let (ours, theirs) = unix::pair()?;
+    let copy = || {
+        namespace::setns(namespace.as_fd(), Kind::Mount.flag())?;
+        let resolve = Resolve::NO_SYMLINKS | Resolve::NO_MAGICLINKS;
+        let place = fs::openat2(fs::cwd(), path, OpenFlags::PATH, 0, resolve)?;
+        let tree = mount::open_tree(place.as_fd(), c"", how)?;
+        unix::send_with_fds(theirs.as_fd(), &[0], &[tree.as_fd()])
+    };
+    match clone3(&CloneHow { namespaces: 0, cgroup: None })? {
+        Cloned::Child => {
+            let errno = copy().err().map_or(0, Errno::raw);
+            // Of an errno, the lowest byte is all there is.
+            hako_sys::process::exit(errno & 0xff)
+        }
+        Cloned::Parent(child) => {
+            let status = hako_sys::process::wait(child.pidfd.as_fd())?;
+            match status.code() {
+                0 => unix::receive_with_fds(ours.as_fd(), &mut [0; 1])?.1.pop().ok_or(Errno::EIO),
+                code => Err(Errno::from_raw(code)),
+            }
+        }
+    }
 }
 
 /// A user namespace with these maps: that of a process that exists only to have it.

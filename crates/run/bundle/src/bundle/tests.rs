@@ -17,10 +17,18 @@ struct Case {
     options: RunOptions,
     image: ContainerConfig,
     volumes: BTreeMap<String, PathBuf>,
-    containers: BTreeMap<String, i32>,
+    containers: BTreeMap<String, Neighbour>,
     devices: Vec<HostDevice>,
     cgroup_v2: bool,
     old_kernel: bool,
+}
+
+fn neighbour(pid: i32) -> Neighbour {
+    Neighbour {
+        pid,
+        hostname: "db-host".into(),
+        files_dir: PathBuf::from(format!("/containers/{pid}")),
+    }
 }
 
 fn strings(words: &[&str]) -> Vec<String> {
@@ -269,7 +277,7 @@ fn shm_follows_the_ipc_mode() {
     assert_eq!(shm(IpcMode::None, None), None);
     assert_eq!(shm(IpcMode::Host, None), Some(("bind".into(), "rprivate".into())));
     let joined = Case::new(|o| o.ipc = IpcMode::Container("x".into()));
-    assert!(joined.error().starts_with("--ipc container:x"));
+    assert!(joined.error().starts_with("cannot join the ipc namespace of x"));
 }
 
 fn request(target: &str, source: MountSource, readonly: bool) -> MountRequest {
@@ -430,27 +438,28 @@ fn namespaces_are_new_joined_or_the_hosts() {
     };
     let error = "cannot join the network namespace of db: no such running container";
     assert_eq!(join().error(), error);
-    let joined = Case { containers: [("db".into(), 42)].into(), ..join() };
+    let joined = Case { containers: [("db".into(), neighbour(42))].into(), ..join() };
     let expected = ["mount", "network=/proc/42/ns/net", "uts", "pid=/proc/42/ns/pid", "ipc"];
     assert_eq!(kinds(joined), expected);
 }
 
 #[test]
-fn user_namespace_maps_both_kinds_of_ids() {
-    let remap = |change: fn(&mut RunOptions)| {
-        Case::new(|o| {
-            o.userns = UsernsMode::Remap { first: 100_000, size: 65_536 };
-            change(o);
+fn who_joins_a_container_has_its_names_and_its_shared_memory() {
+    let case = Case {
+        containers: [("db".into(), neighbour(42))].into(),
+        ..Case::new(|o| {
+            o.network = NetworkMode::Container("db".into());
+            o.ipc = IpcMode::Container("db".into());
         })
     };
-    let linux = remap(|_| {}).linux();
-    let map = IdMapping { container_id: 0, host_id: 100_000, size: 65_536 };
-    assert_eq!((&linux.uid_mappings[..], &linux.gid_mappings[..]), (&[map][..], &[map][..]));
-    assert!(linux.namespaces.iter().any(|n| n.kind == "user"));
-    assert!(linux.sysctl.is_empty());
-    assert!(remap(|o| o.privileged = true).error().contains("incompatible with user namespaces"));
-    assert!(remap(|o| o.network = NetworkMode::Host).error().contains("network namespace"));
-    assert!(remap(|o| o.pid = NamespaceMode::Host).error().contains("PID namespace"));
+    let bundle = case.bundle().unwrap();
+    assert_eq!((bundle.hostname.as_str(), bundle.files.len()), ("db-host", 0));
+    let source = |target: &str| {
+        let mount = bundle.spec.mounts.iter().find(|mount| mount.destination == target).unwrap();
+        mount.source.clone().unwrap()
+    };
+    assert_eq!(source("/etc/hosts"), "/containers/42/hosts");
+    assert_eq!(source("/dev/shm"), "/proc/42/root/dev/shm");
 }
 
 #[test]
@@ -586,7 +595,7 @@ fn options_survive_json() {
         o.security.seccomp = SeccompChoice::Profile("{}".into());
         o.network = NetworkMode::Container("x".into());
         o.env = vec![EnvChange::Unset("A".into())];
-        o.userns = UsernsMode::Remap { first: 1, size: 2 };
+        o.userns_host = true;
     })
     .options;
     let json = serde_json::to_string(&options).unwrap();

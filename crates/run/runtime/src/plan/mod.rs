@@ -62,6 +62,8 @@ pub struct Plan {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) path: std::ffi::CString,
+    /// The file of the mount namespace that the path is in, where it is not the caller's own.
+    pub(crate) namespace: Option<std::ffi::CString>,
     pub(crate) recursive: bool,
     pub(crate) no_follow: bool,
     pub(crate) id_map: Option<IdMap>,
@@ -310,13 +312,20 @@ impl Plan {
             {
                 // ID-mapping needs the caller's privileges, and so does walking to a source that
                 // the user namespace's root may not see.
+                let elsewhere = mounts::of_process(path).filter(|_| self.options.privileged);
                 let by_parent = planned.id_map.is_some()
+                    || elsewhere.is_some()
                     || (self.namespaces.is_new(Kind::User) && self.options.privileged);
                 if by_parent {
                     let recursive = *recursive;
                     *prepared = Some(self.prepared.len());
+                    let (namespace, path) = match elsewhere {
+                        Some((namespace, path)) => (Some(namespace), path),
+                        None => (None, path.clone()),
+                    };
                     self.prepared.push(Prepared {
-                        path: path.clone(),
+                        path,
+                        namespace,
                         recursive,
                         no_follow: *no_follow,
                         id_map: planned.id_map,

@@ -1,6 +1,6 @@
 //! `mounts` and the root filesystem.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::Path;
 
 use hako_oci::runtime::{IdMapping, Mount};
@@ -210,6 +210,16 @@ fn new_fs(
         by_mount,
         base,
     })
+}
+
+/// Of `/proc/PID/root/PATH`, what another process sees as `/PATH`: the file of its mount namespace,
+/// and that path. The kernel copies no mount of another mount namespace.
+pub(crate) fn of_process(path: &CStr) -> Option<(CString, CString)> {
+    let text = path.to_str().ok()?.strip_prefix("/proc/")?;
+    let (pid, rest) = text.split_once("/root/")?;
+    pid.parse::<u32>().ok()?;
+    let c_string = |text: String| CString::new(text).ok();
+    Some((c_string(format!("/proc/{pid}/ns/mnt"))?, c_string(format!("/{rest}"))?))
 }
 
 /// Whether fsconfig(2) would refuse a value for its length.

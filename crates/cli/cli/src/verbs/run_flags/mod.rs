@@ -186,6 +186,10 @@ mod tests {
                 "open /nonexistent/env: no such file or directory",
             ),
             ("--network bridge image", r#"for "--network" flag"#),
+            ("-p 80:80 image", "--network host"),
+            ("-P image", "--network host"),
+            ("--userns=keep-id image", "not supported yet"),
+            ("--userns=x image", "--userns: invalid USER mode"),
             ("--log-opt x image", "invalid log option"),
         ];
         for (line, want) in cases {

@@ -471,8 +471,8 @@ const NAMESPACES: Group<Draft> = Group {
             d.options.uts = options::namespace::parse_uts(v).map_err(text)?;
             Ok(())
         }),
-        Flag::one("userns", None, "string", "host, or its own", |d, v| {
-            d.options.userns = options::namespace::parse_userns(v).map_err(text)?;
+        Flag::one("userns", None, "string", "host (no other yet)", |d, v| {
+            d.options.userns_host = options::namespace::parse_userns(v).map_err(text)?;
             Ok(())
         }),
         Flag::one("cgroupns", None, "string", "host or private", |d: &mut Draft, v| {
@@ -482,6 +482,13 @@ const NAMESPACES: Group<Draft> = Group {
         .completes(Completes::Words(&["host", "private"])),
     ],
 };
+
+fn no_ports(what: &str) -> String {
+    format!(
+        "cannot publish {what}: container networks are not supported yet; \
+         with --network host the container's ports are the host's"
+    )
+}
 
 const NETWORK: Group<Draft> = Group {
     heading: "Network",
@@ -497,6 +504,21 @@ const NETWORK: Group<Draft> = Group {
             },
         )
         .completes(Completes::Words(&["none", "host"])),
+        Flag::many(
+            "publish",
+            Some('p'),
+            "list",
+            "Publish a port to the host (not in this version)",
+            |_, v| Err(no_ports(v)),
+        ),
+        Flag::switch(
+            "publish-all",
+            Some('P'),
+            "Publish all ports (not in this version)",
+            |_, v| {
+                if v == "true" { Err(no_ports("all")) } else { Ok(()) }
+            },
+        ),
         Flag::one("net", None, "network", "The same as --network", |d, v| {
             d.options.network = options::namespace::parse_network(v).map_err(text)?;
             Ok(())
