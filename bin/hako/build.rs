@@ -16,6 +16,8 @@ use std::{
     process::Command,
 };
 
+use hako_oci::Digest;
+
 #[path = "build/tour_image.rs"]
 mod tour_image;
 
@@ -48,6 +50,9 @@ fn run() -> Result<()> {
         println!("cargo::rerun-if-changed={}", from.display());
         fs::copy(&from, &to).map_err(|e| about(&from, e))?;
     }
+    let runtime = out.join("hako-runc");
+    let runtime = Digest::sha256(&fs::read(&runtime).map_err(|e| about(&runtime, e))?);
+    println!("cargo::rustc-env=HAKO_RUNC_ID={}", runtime.hex());
     let tour = out.join("hako-tour");
     let program = fs::read(&tour).map_err(|e| about(&tour, e))?;
     let image = tour_image::assemble(&program, &architecture()?)?;

@@ -11,6 +11,7 @@ use hako_cli::Embedded;
 /// hako-runc and the image `hako:tour`.
 const EMBEDDED: Embedded = Embedded {
     runtime: include_bytes!(concat!(env!("OUT_DIR"), "/hako-runc")),
+    runtime_id: env!("HAKO_RUNC_ID"),
     tour: include_bytes!(concat!(env!("OUT_DIR"), "/tour.tar")),
     tour_id: env!("HAKO_TOUR_ID"),
 };

@@ -284,7 +284,85 @@ pub const SYSFS_MAGIC: u64 = 0x6265_6572;
 /// Magic number of cgroup v2.
 pub const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
+/// The file `file` as a read-only mount of its own that is in no mount namespace. Whoever comes by
+/// it, as `/proc/PID/exe` of a program that is executed from it, cannot write the file; once every
+/// copy of the descriptor is closed nobody can make the mount writable either, or mount it anywhere.
+/// Needs Linux 5.12 and `CAP_SYS_ADMIN`.
+pub fn read_only_view(file: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let view = open_tree(file, c"", OpenTree { clone: true, ..OpenTree::default() })?;
+    // What is under /run must often not be executed: that is about what users put there.
+    let change = Change { set: attr::RDONLY, clear: attr::NOEXEC, ..Change::default() };
+    set_attr(view.as_fd(), &change)?;
+    Ok(view)
+}
+
+/// What protects a file that was opened through a [`read_only_view`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ViewState {
+    /// It was not.
+    None,
+    /// It was, and somebody holds the view's descriptor: with privileges it can be made writable.
+    Held,
+    /// It was, and is read-only for good.
+    Final,
+}
+
+/// Finds that out about `file`.
+pub fn view_state(file: BorrowedFd<'_>) -> Result<ViewState> {
+    let flags = rustix::fs::AtFlags::EMPTY_PATH;
+    let about = rustix::fs::statx(file, c"", flags, rustix::fs::StatxFlags::TYPE)?;
+    let is_mount = about.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT);
+    let is_file = u32::from(about.stx_mode) & libc::S_IFMT == libc::S_IFREG;
+    let flags = rustix::fs::fstatvfs(file)?.f_flag;
+    if !is_mount || !is_file || !flags.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        return Ok(ViewState::None);
+    }
+    // The kernel changes only mounts that are in some namespace, if a nameless one.
+    match set_attr(file, &Change { set: attr::RDONLY, ..Change::default() }) {
+        Ok(()) => Ok(ViewState::Held),
+        Err(Errno::EINVAL) => Ok(ViewState::Final),
+        Err(e) => Err(e),
+    }
+}
+
 /// Whether the kernel has mount_setattr(2).
 pub fn has_set_attr(fd: impl AsFd) -> bool {
     set_attr(fd.as_fd(), &Change::default()) != Err(Errno::ENOSYS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn a_view_is_read_only_for_good_once_it_is_let_go() {
+        let path = std::env::temp_dir().join(format!("hako-view-{}", std::process::id()));
+        std::fs::write(&path, "x").unwrap();
+        let file = File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(view_state(file.as_fd()), Ok(ViewState::None));
+        let view = match read_only_view(file.as_fd()) {
+            Ok(view) => view,
+            Err(e @ (Errno::EPERM | Errno::ENOSYS)) => {
+                eprintln!("SKIP a_view_is_read_only_for_good_once_it_is_let_go: open_tree: {e}");
+                return;
+            }
+            Err(e) => panic!("{e}"),
+        };
+        let through = |access: &mut std::fs::OpenOptions| {
+            access.open(format!("/proc/self/fd/{}", view.as_raw_fd()))
+        };
+        let error = through(File::options().write(true)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EROFS));
+        let seen = through(File::options().read(true)).unwrap();
+        assert_eq!(view_state(seen.as_fd()), Ok(ViewState::Held));
+        drop(view);
+        assert_eq!(view_state(seen.as_fd()), Ok(ViewState::Final));
+        let writable = Change { clear: attr::RDONLY, ..Change::default() };
+        assert_eq!(set_attr(seen.as_fd(), &writable), Err(Errno::EINVAL));
+        let copy = OpenTree { clone: true, ..OpenTree::default() };
+        assert_eq!(open_tree(seen.as_fd(), c"", copy).unwrap_err(), Errno::EINVAL);
+    }
 }

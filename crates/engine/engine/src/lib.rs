@@ -74,6 +74,8 @@ pub use crate::{
 pub struct Embedded {
     /// The program hako-runc.
     pub runtime: &'static [u8],
+    /// What tells this hako-runc from every other: its digest in hexadecimal digits.
+    pub runtime_id: &'static str,
     /// The image `hako:tour`, as an archive.
     pub tour: &'static [u8],
     /// The ID of that image; empty where there is none.
@@ -154,7 +156,7 @@ impl Engine {
     }
 
     pub(crate) fn program(&self) -> Result<&Program> {
-        once(&self.program, || Program::new(self.embedded.runtime))
+        once(&self.program, || Program::new(&self.embedded, &self.places.run_root))
     }
 
     pub(crate) fn machine(&self) -> Result<&hako_bundle::Machine> {

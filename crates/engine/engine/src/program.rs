@@ -1,73 +1,155 @@
 //! hako-runc, which hako carries inside itself, as something that can be executed.
 //!
-//! It is executed from a sealed memory file: a container that gets hold of `/proc/self/exe` of its
-//! runtime finds a file that nobody can write (CVE-2019-5736).
+//! A container that gets hold of `/proc/self/exe` of its runtime must find a file that nobody can
+//! write (CVE-2019-5736). So the program is kept once in the run root, and executed through a
+//! read-only mount that is in no namespace: all monitors share its pages. Where such a mount cannot
+//! be had, it is executed from a sealed copy in memory.
 
 use std::{
     ffi::OsStr,
-    fs::File,
-    io::Write as _,
+    fs::{self, File},
+    io::{self, Write as _},
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
-        unix::process::CommandExt as _,
+        unix::{
+            fs::{MetadataExt as _, OpenOptionsExt as _},
+            process::CommandExt as _,
+        },
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
-use hako_sys::memfd;
+use hako_sys::{Errno, memfd, mount};
 
-use crate::{Error, Result};
+use crate::{Embedded, Error, Result};
 
-/// The program, sealed.
+/// What the program's files in the run root begin with; the program's digest follows.
+const PREFIX: &str = "hako-runc-";
+
+/// The program.
 #[derive(Debug)]
-pub(crate) struct Program {
-    file: File,
+pub(crate) enum Program {
+    /// Its file in the run root.
+    Kept(File),
+    /// A sealed copy.
+    Sealed(File),
 }
 
 impl Program {
-    /// A sealed copy of `bytes`.
-    pub(crate) fn new(bytes: &[u8]) -> Result<Program> {
-        let about = |call| move |e| Error::io(call, "hako-runc")(e);
-        let fd =
-            memfd::create_executable(c"hako-runc").map_err(|e| about("memfd_create")(e.into()))?;
-        let mut file = File::from(fd);
-        file.write_all(bytes).map_err(about("write"))?;
-        memfd::seal(file.as_fd()).map_err(|e| about("seal")(e.into()))?;
-        Ok(Program { file })
+    /// Keeps it in `run_root`, unless an earlier command did.
+    pub(crate) fn new(embedded: &Embedded, run_root: &Path) -> Result<Program> {
+        let kept = keep(embedded, run_root)?;
+        match mount::read_only_view(kept.as_fd()) {
+            Ok(_) => Ok(Program::Kept(kept)),
+            Err(Errno::EPERM | Errno::EACCES | Errno::ENOSYS | Errno::EINVAL) => {
+                let copy = memfd::sealed_copy(c"hako-runc", &kept)
+                    .map_err(|e| Error::io("memfd_create", "hako-runc")(e.into()))?;
+                Ok(Program::Sealed(copy.into()))
+            }
+            Err(e) => Err(Error::io("open_tree", "hako-runc")(e.into())),
+        }
     }
 
-    fn command(&self) -> Command {
-        // The descriptor is closed by exec, after the kernel has opened the program.
+    /// Calls `start` with a command that executes the program. What protects its file is closed
+    /// afterwards: as long as it is open the program waits.
+    fn with_command<T>(&self, start: impl FnOnce(Command) -> T) -> Result<T> {
+        let view;
+        let file = match self {
+            Program::Sealed(file) => file.as_fd(),
+            Program::Kept(file) => {
+                view = mount::read_only_view(file.as_fd())
+                    .map_err(|e| Error::io("open_tree", "hako-runc")(e.into()))?;
+                view.as_fd()
+            }
+        };
         let mut command =
-            Command::new(PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd())));
+            Command::new(PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())));
         command.arg0("hako-runc");
-        command
+        Ok(start(command))
     }
 
     /// Starts a monitor whose first client is at the other end of `socket`. The monitor goes its
     /// own way, and outlives this process; whether it came up is said through the socket.
     pub(crate) fn spawn_monitor(&self, dir: &OsStr, socket: OwnedFd) -> Result<Child> {
-        self.command()
-            .arg("monitor")
-            .arg("--dir")
-            .arg(dir)
-            .stdin(Stdio::from(socket))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .env_clear()
-            .current_dir("/")
-            .spawn()
-            .map_err(Error::io("execute", "hako-runc monitor"))
+        self.with_command(|mut command| {
+            command
+                .arg("monitor")
+                .arg("--dir")
+                .arg(dir)
+                .stdin(Stdio::from(socket))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .env_clear()
+                .current_dir("/")
+                .spawn()
+        })?
+        .map_err(Error::io("execute", "hako-runc monitor"))
     }
 
     /// Becomes hako-runc. Returns only if that fails.
     pub(crate) fn become_it(&self, arguments: &[String], stdin: Option<Stdio>) -> Error {
-        let mut command = self.command();
-        command.args(arguments);
-        if let Some(stdin) = stdin {
-            command.stdin(stdin);
+        let result = self.with_command(|mut command| {
+            command.args(arguments);
+            if let Some(stdin) = stdin {
+                command.stdin(stdin);
+            }
+            command.exec()
+        });
+        match result {
+            Ok(error) => Error::io("execute", "hako-runc")(error),
+            Err(error) => error,
         }
-        Error::io("execute", "hako-runc")(command.exec())
     }
+}
+
+/// The program's file in the run root.
+fn keep(embedded: &Embedded, run_root: &Path) -> Result<File> {
+    let path = run_root.join(format!("{PREFIX}{}", embedded.runtime_id));
+    if let Some(file) = kept(embedded, &path)? {
+        return Ok(file);
+    }
+    // Writers take turns, so that what is half written here was left by one that was killed.
+    let dir = File::open(run_root).map_err(Error::io("open", run_root))?;
+    dir.lock().map_err(Error::io("lock", run_root))?;
+    if let Some(file) = kept(embedded, &path)? {
+        return Ok(file);
+    }
+    remove_others(run_root)?;
+    let beside = run_root.join(format!("{PREFIX}new"));
+    write(&beside, embedded.runtime)
+        .and_then(|()| fs::rename(&beside, &path))
+        .map_err(Error::io("write", &beside))?;
+    File::open(&path).map_err(Error::io("open", &path))
+}
+
+/// What an earlier command wrote there. The directory belongs to the user of this engine alone, so
+/// a file of this name and size is it.
+fn kept(embedded: &Embedded, path: &Path) -> Result<Option<File>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("open", path)(e)),
+    };
+    let about = file.metadata().map_err(Error::io("stat", path))?;
+    let whole = about.len() == embedded.runtime.len() as u64 && about.mode() & 0o7777 == 0o500;
+    Ok(Some(file).filter(|_| whole))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(0o500).open(path)?;
+    file.write_all(bytes)?;
+    // Where the run root is on a disk, a power cut must not leave the name without the bytes.
+    file.sync_all()
+}
+
+/// Removes what other versions kept, and what is half written. Who runs from a file still has it.
+fn remove_others(run_root: &Path) -> Result<()> {
+    for entry in fs::read_dir(run_root).map_err(Error::io("read", run_root))? {
+        let entry = entry.map_err(Error::io("read", run_root))?;
+        if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+            fs::remove_file(entry.path()).map_err(Error::io("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
 }
