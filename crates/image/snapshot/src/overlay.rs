@@ -69,40 +69,57 @@ enum Marks {
 
 const MARKS: &[(&str, Marks)] = &[("trusted", Marks::Trusted), ("user", Marks::User)];
 
-fn marks_of(dir: &Path) -> Result<Marks> {
+fn known_marks(dir: &Path) -> Result<Option<Marks>> {
     let path = dir.join("marks");
-    loop {
-        match fs::read_link(&path) {
-            Ok(word) => {
-                let known = MARKS.iter().find(|(known, _)| Path::new(known) == word);
-                let unknown = || format!("unknown kind of marks {}", word.display());
-                let unknown = || io::Error::new(io::ErrorKind::InvalidData, unknown());
-                return known
-                    .map(|&(_, marks)| marks)
-                    .ok_or_else(|| Error::io("readlink", &path)(unknown()));
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(Error::io("readlink", &path)(e)),
+    let word = match fs::read_link(&path) {
+        Ok(word) => word,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("readlink", &path)(e)),
+    };
+    let known = MARKS.iter().find(|(known, _)| Path::new(known) == word);
+    let unknown = || format!("unknown kind of marks {}", word.display());
+    let unknown = || io::Error::new(io::ErrorKind::InvalidData, unknown());
+    match known {
+        Some(&(_, marks)) => Ok(Some(marks)),
+        None => Err(Error::io("readlink", &path)(unknown())),
+    }
+}
+
+/// Asks the kernel, because in a user namespace even root is an ordinary user.
+fn choose_marks(dir: &Path) -> Result<Marks> {
+    let file = fs::File::open(dir).map_err(Error::io("open", dir))?;
+    let word = match xattr::fset(file.as_fd(), c"trusted.hako.probe", b"") {
+        Ok(()) => {
+            xattr::fremove(file.as_fd(), c"trusted.hako.probe")
+                .or_else(|e| if e == Errno::ENODATA { Ok(()) } else { Err(e) })
+                .map_err(|e| Error::io("fremovexattr", dir)(e.into()))?;
+            "trusted"
         }
-        // Asked of the kernel, because in a user namespace even root is an ordinary user.
-        let file = fs::File::open(dir).map_err(Error::io("open", dir))?;
-        let word = match xattr::fset(file.as_fd(), c"trusted.hako.probe", b"") {
-            Ok(()) => {
-                xattr::fremove(file.as_fd(), c"trusted.hako.probe")
-                    .or_else(|e| if e == Errno::ENODATA { Ok(()) } else { Err(e) })
-                    .map_err(|e| Error::io("fremovexattr", dir)(e.into()))?;
-                "trusted"
-            }
-            Err(Errno::EPERM) => "user",
-            Err(e) => return Err(Error::io("fsetxattr", dir)(e.into())),
-        };
-        match std::os::unix::fs::symlink(word, &path) {
+        Err(Errno::EPERM) => "user",
+        Err(e) => return Err(Error::io("fsetxattr", dir)(e.into())),
+    };
+    let path = dir.join("marks");
+    match std::os::unix::fs::symlink(word, &path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(Error::io("symlink", &path)(e));
+        }
+        _ => {}
+    }
+    // Another process may have been here first.
+    known_marks(dir)?.ok_or_else(|| Error::io("readlink", &path)(io::ErrorKind::NotFound.into()))
+}
+
+fn make_dirs(dir: &Path) -> Result<()> {
+    for name in ["layers", "active", "staging", "trash", "empty"] {
+        let path = dir.join(name);
+        match fs::DirBuilder::new().recursive(true).mode(0o700).create(&path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::io("symlink", &path)(e));
+                return Err(Error::io("mkdir", path)(e));
             }
             _ => {}
         }
     }
+    Ok(())
 }
 
 /// The overlay snapshotter.
@@ -118,15 +135,15 @@ impl Overlay {
     /// Without privileges overlayfs keeps its marks in `user.overlay.*`. Which it is, is found out
     /// when the directory is made: its layers can be read with that kind of marks only.
     pub fn open(dir: &Path) -> Result<Overlay> {
-        for name in ["layers", "active", "staging", "trash", "empty"] {
-            let path = dir.join(name);
-            match fs::DirBuilder::new().recursive(true).mode(0o700).create(&path) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(Error::io("mkdir", path)(e)),
+        // `marks` is made last.
+        let marks = match known_marks(dir)? {
+            Some(marks) => marks,
+            None => {
+                make_dirs(dir)?;
+                choose_marks(dir)?
             }
-        }
-        Ok(Overlay { dir: dir.to_owned(), userxattr: marks_of(dir)? == Marks::User })
+        };
+        Ok(Overlay { dir: dir.to_owned(), userxattr: marks == Marks::User })
     }
 
     pub(crate) fn userxattr(&self) -> bool {
