@@ -179,4 +179,20 @@ pub(crate) const CASES: &[Case] = &[
         });
     })
     .peers_fail(&[("crun", "leaves its cgroups")]),
+    Case::new(
+        "intel-rdt-without-resctrl",
+        "config-linux.md#intelrdt",
+        "without a mounted resctrl intelRdt MUST be an error",
+        || {
+            let mounts = fs::read_to_string("/proc/self/mounts").expect("procfs");
+            if mounts.lines().any(|line| line.split(' ').nth(2) == Some("resctrl")) {
+                skip!("resctrl is mounted");
+            }
+            refused(|bundle| {
+                bundle.spec["linux"]["intelRdt"] = json!({"l3CacheSchema": "L3:0=f"});
+            })
+            .complains("rdt");
+        },
+    )
+    .peers_fail(&[("crun", "1.8 does not know it")]),
 ];

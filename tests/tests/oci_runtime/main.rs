@@ -13,6 +13,7 @@ mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod network;
 mod process;
 mod security;
 mod update;
@@ -27,6 +28,7 @@ fn main() -> std::process::ExitCode {
             process::CASES,
             mounts::CASES,
             namespaces::CASES,
+            network::CASES,
             devices::CASES,
             security::CASES,
             cgroup::CASES,

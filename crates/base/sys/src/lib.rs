@@ -18,6 +18,7 @@ pub mod memfd;
 pub mod mount;
 pub mod namespace;
 pub mod net;
+pub mod netlink;
 pub mod pages;
 pub mod poll;
 pub mod process;

@@ -47,6 +47,7 @@ calls! {
     Mempolicy = "set_mempolicy",
     Mkdir = "mkdirat",
     Mknod = "mknodat",
+    Netlink = "socket(AF_NETLINK)",
     Mount = "mount",
     MountSetattr = "mount_setattr",
     MoveMount = "move_mount",

@@ -18,6 +18,7 @@ use crate::hooks;
 use crate::init::Fds;
 use crate::op::Op;
 use crate::plan::Plan;
+use crate::rdt::Groups;
 use crate::spawn::{self, Birth, Said, Spawned};
 use crate::state::{self, StateDir, StateFile};
 use crate::wire::Message;
@@ -44,6 +45,8 @@ struct Inner {
     state: StateDir,
     file: StateFile,
     console: Option<OwnedFd>,
+    /// How many network devices were moved.
+    moved: usize,
 }
 
 /// The container's process; killed and reaped when dropped, until it is let go.
@@ -70,7 +73,11 @@ impl Drop for Init {
 pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
     let state = StateDir::create(&plan.options.state_root, &plan.options.id)?;
     let cgroup = create_cgroup(&plan)?;
-    let fds = open_descriptors(&plan, &state, cgroup.as_ref().map(|c| c.cgroup()), stdio)?;
+    let mut rdt = RdtGuard::create(&plan)?;
+    let mut fds = open_descriptors(&plan, &state, cgroup.as_ref().map(|c| c.cgroup()), stdio)?;
+    if let Some(groups) = &rdt.0 {
+        fds.rdt = groups.open()?;
+    }
     let Spawned { child, sync } = spawn_init(&plan, &fds)?;
     let init = Init { child, ours: true.into() };
 
@@ -95,6 +102,7 @@ pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
     // While the process mounts, its state is written.
     let mut file = state_file(&plan, init.child.pid)?;
     file.cgroup = cgroup.as_ref().map(|c| c.cgroup().clone());
+    file.rdt.clone_from(&rdt.0);
     let waits_for_hooks = plan.steps.iter().any(|s| matches!(s.op, Op::AwaitRuntimeHooks));
     file.creating = waits_for_hooks;
     state.write_config(&plan.spec)?;
@@ -102,13 +110,34 @@ pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
 
     // From here on `destroy` takes it all away.
     cgroup.map(hako_cgroup::Created::keep);
-    let mut inner = Inner { plan, init, sync, state, file, console: None };
+    rdt.0 = None;
+    let mut inner = Inner { plan, init, sync, state, file, console: None, moved: 0 };
     match inner.until_created().and_then(|()| inner.created()) {
         Ok(()) => Ok(Created { inner: Some(inner) }),
         Err(error) => {
             // What went wrong first is what to report.
             drop(inner.destroy());
             Err(error)
+        }
+    }
+}
+
+/// Groups of resctrl, gone again when this is dropped.
+struct RdtGuard(Option<Groups>);
+
+impl RdtGuard {
+    fn create(plan: &Plan) -> Result<RdtGuard> {
+        let groups =
+            plan.rdt.as_ref().map(|request| Groups::create(&crate::rdt::detect()?, request));
+        Ok(RdtGuard(groups.transpose()?))
+    }
+}
+
+impl Drop for RdtGuard {
+    fn drop(&mut self) {
+        if let Some(groups) = &self.0 {
+            // What went wrong first is what to report.
+            drop(groups.undo());
         }
     }
 }
@@ -194,6 +223,7 @@ fn state_file(plan: &Plan, pid: i32) -> Result<StateFile> {
             .position(|s| matches!(s.op, Op::AwaitStart { .. }))
             .unwrap_or(0),
         cgroup: None,
+        rdt: None,
         annotations: plan.state.annotations.clone(),
     })
 }
@@ -244,6 +274,14 @@ impl Inner {
             (Message::Console, Some(fd)) => {
                 self.console = Some(fd);
                 Ok(())
+            }
+            (Message::Network, Some(socket)) => {
+                let device = self.plan.net_devices.get(self.moved);
+                let device =
+                    device.ok_or_else(|| Error::call("recv", "new process", Errno::EPROTO))?;
+                crate::net::move_device(device, self.init.child.pid, socket)?;
+                self.moved += 1;
+                spawn::go(self.sync.as_fd())
             }
             (Message::Seccomp, Some(listener)) => {
                 let linux = self.plan.spec.linux.as_ref();
@@ -298,9 +336,11 @@ impl Inner {
             }
             cgroup.remove()
         });
+        let rdt = file.rdt.as_ref().map_or(Ok(()), Groups::remove);
         state.keep();
         let ours = state.remove_if_same(&plan.options.state_root, &file)?;
         cgroup?;
+        rdt?;
         Ok(ours)
     }
 }

@@ -85,6 +85,9 @@ impl Container {
             ..Fds::default()
         };
         self.open_cgroups(options, &mut fds)?;
+        if let Some(groups) = &self.file.rdt {
+            fds.rdt = groups.open()?;
+        }
         if self.joins_cgroup_namespace() {
             let path = format!("/proc/{}/ns/cgroup", self.file.pid);
             fds.joined
@@ -160,6 +163,9 @@ impl Container {
             b.push("process.execCPUAffinity.initial", Op::Affinity(bits));
         }
         b.push("linux.cgroupsPath", Op::EnterCgroup);
+        if self.file.rdt.is_some() {
+            b.push("linux.intelRdt", Op::EnterRdt);
+        }
         if let Some(bits) =
             affinity("process.execCPUAffinity.final", cpus.and_then(|c| c.last.as_ref()))?
         {

@@ -330,6 +330,9 @@ impl Container {
             cgroup.kill_all()?;
             cgroup.remove()?;
         }
+        if let Some(groups) = &self.file.rdt {
+            groups.remove()?;
+        }
         dir.remove()?;
         let hooks = spec?.hooks.unwrap_or_default().poststop;
         hooks::run("poststop", &hooks, &self.state_as(Status::Stopped), 0, self.bundle())

@@ -210,6 +210,13 @@ pub(crate) enum Op {
         slot: usize,
     },
     EnterCgroup,
+    /// Enters the groups of resctrl.
+    EnterRdt,
+    /// The parent moves a network device into this process's namespace.
+    NetDevice {
+        name: String,
+        inside: String,
+    },
     Unshare(Kind),
     Keyring(CString),
     Hostname(CString),
@@ -258,7 +265,7 @@ pub(crate) enum Op {
         console: Option<Target>,
         size: Option<(u16, u16)>,
     },
-    /// The parent runs hooks (and moves network devices) now.
+    /// The parent runs hooks now.
     AwaitRuntimeHooks,
     Hook(Box<HookOp>),
     ReadonlyPath(Target),
@@ -343,6 +350,8 @@ impl fmt::Display for Op {
             Op::BecomeRoot { .. } => f.write_str("become user 0 of the user namespace"),
             Op::Join { kind, .. } => write!(f, "join {} namespace", kind.info().word),
             Op::EnterCgroup => f.write_str("enter cgroup"),
+            Op::EnterRdt => f.write_str("enter resctrl group"),
+            Op::NetDevice { name, inside } => write!(f, "network device {name} as {inside}"),
             Op::Unshare(kind) => write!(f, "new {} namespace", kind.info().word),
             Op::Keyring(name) => write!(f, "session keyring {}", text(name)),
             Op::Hostname(name) => write!(f, "host name {}", text(name)),

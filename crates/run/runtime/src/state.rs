@@ -56,6 +56,8 @@ pub(crate) struct StateFile {
     pub(crate) gate_step: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup: Option<hako_cgroup::Cgroup>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rdt: Option<crate::rdt::Groups>,
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub(crate) annotations: std::collections::BTreeMap<String, String>,
 }

@@ -19,6 +19,8 @@ pub(crate) enum Message {
     RuntimeHooks = b'H',
     /// Here is the terminal's master.
     Console = b'C',
+    /// Here is a socket of the network namespace, for the next network device.
+    Network = b'N',
     /// Here is the seccomp listener.
     Seccomp = b'S',
     /// All is ready for the start.
@@ -27,9 +29,8 @@ pub(crate) enum Message {
 
 impl Message {
     pub(crate) fn from_byte(byte: u8) -> Option<Message> {
-        [Message::RuntimeHooks, Message::Console, Message::Seccomp, Message::Created]
-            .into_iter()
-            .find(|m| *m as u8 == byte)
+        use Message::{Console, Created, Network, RuntimeHooks, Seccomp};
+        [RuntimeHooks, Console, Network, Seccomp, Created].into_iter().find(|m| *m as u8 == byte)
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Fds {
     pub(crate) proc: Option<OwnedFd>,
     /// `cgroup.procs` files that the process writes itself into.
     pub(crate) cgroup: Vec<File>,
+    /// `tasks` files of resctrl, the same.
+    pub(crate) rdt: Vec<File>,
     /// The cgroup of v2, in which the process is born.
     pub(crate) unified: Option<OwnedFd>,
     /// Namespaces to join.
@@ -162,7 +164,13 @@ impl<'a> Init<'a> {
                 Some(fd) => namespace::setns(fd.as_fd(), kind.flag()).at(Call::Setns),
                 None => Err(Errno::EBADF).at(Call::Setns),
             },
-            Op::EnterCgroup => self.enter_cgroup(),
+            Op::EnterCgroup => enter_all(&self.fds.cgroup),
+            Op::EnterRdt => enter_all(&self.fds.rdt),
+            Op::NetDevice { .. } => {
+                let socket = hako_sys::netlink::open().at(Call::Netlink)?;
+                self.say(Message::Network, Some(socket.as_fd()))?;
+                self.await_go()
+            }
             Op::Unshare(kind) => namespace::unshare(kind.flag()).at(Call::Unshare),
             Op::Keyring(name) => identity::new_keyring(name),
             Op::Hostname(name) => process::set_hostname(name).at(Call::Sethostname),
@@ -265,14 +273,6 @@ impl<'a> Init<'a> {
         let n = fs::read(gate, &mut [0u8; 1]).at(Call::Gate)?;
         self.detached = true;
         if n == 1 { Ok(()) } else { Err(Errno::EPIPE).at(Call::Gate) }
-    }
-
-    fn enter_cgroup(&self) -> Did {
-        for procs in &self.fds.cgroup {
-            // "0" is whoever writes; the permission is that of the parent, who opened the file.
-            fs::write(procs.as_fd(), b"0").at(Call::Write)?;
-        }
-        Ok(())
     }
 
     /// Writes to a file of the host's procfs without following or crossing anything.
@@ -503,6 +503,15 @@ impl<'a> Init<'a> {
         }
         Ok(())
     }
+}
+
+/// Enters the groups that these files are of.
+fn enter_all(files: &[File]) -> Did {
+    for file in files {
+        // "0" is whoever writes; the permission is that of the parent, who opened the file.
+        fs::write(file.as_fd(), b"0").at(Call::Write)?;
+    }
+    Ok(())
 }
 
 fn bind_device(dir: BorrowedFd<'_>, device: &DeviceOp) -> Did {

@@ -6,6 +6,7 @@ mod linux;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod outside;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub(crate) use self::linux::{hook_ops, memory_words, state};
 pub(crate) use self::mount_options::words as mount_words;
 pub(crate) use self::mounts::IdMap;
 pub(crate) use self::namespaces::{Join, Namespaces};
+pub(crate) use self::outside::{NetDevice, RdtRequest};
 pub(crate) use self::process::{Surroundings, affinity, exec_op, steps as process_steps};
 use crate::op::{ExecOp, Op, Source, Step};
 use crate::{CgroupDriver, Error, Gate, Options, RefusedLimits, Result};
@@ -41,6 +43,10 @@ pub struct Plan {
     pub(crate) no_groups: bool,
     /// Lines for `timens_offsets`.
     pub(crate) time_offsets: Vec<u8>,
+    /// Network devices that the parent moves.
+    pub(crate) net_devices: Vec<NetDevice>,
+    /// Groups of resctrl that the parent makes.
+    pub(crate) rdt: Option<RdtRequest>,
     /// Detached copies of mounts that the parent makes first.
     pub(crate) prepared: Vec<Prepared>,
     /// The program.
@@ -88,7 +94,6 @@ impl Plan {
         let time_offsets = namespaces::time_offsets(linux, &namespaces)?;
         check_user_namespace(linux, &namespaces)?;
         check_needs(spec, linux, &namespaces)?;
-        check_not_built(linux)?;
         let hooks = spec.hooks.clone().unwrap_or_default();
         for (kind, list) in hook_lists(&hooks) {
             linux::check_hooks(kind, list)?;
@@ -133,6 +138,11 @@ impl Plan {
             gid_map: linux.gid_mappings.clone(),
             no_groups,
             time_offsets,
+            net_devices: outside::net_devices(linux, options.privileged)?,
+            rdt: match &linux.intel_rdt {
+                Some(rdt) => Some(outside::intel_rdt(rdt, &options.id)?),
+                None => None,
+            },
             prepared: Vec::new(),
             exec: exec_op("process", process, &options.extra_env)?,
             terminal: process.terminal,
@@ -208,6 +218,9 @@ impl Plan {
             }
         }
         b.push("linux.cgroupsPath", Op::EnterCgroup);
+        if self.rdt.is_some() {
+            b.push("linux.intelRdt", Op::EnterRdt);
+        }
         for (slot, join) in self.namespaces.joined.iter().enumerate() {
             if self.joins_by_stage() && !self.joined_by_stage(join.kind) {
                 b.push(format!("{}.path", join.field), Op::Join { kind: join.kind, slot });
@@ -232,6 +245,10 @@ impl Plan {
         if self.namespaces.is_new(Kind::Network) {
             // As runc does: programs count on 127.0.0.1.
             b.push("linux.namespaces", Op::Loopback);
+        }
+        for device in &self.net_devices {
+            let NetDevice { name, inside, field } = device.clone();
+            b.push(field, Op::NetDevice { name, inside });
         }
         if let Some(name) = &spec.hostname {
             b.push("hostname", Op::Hostname(c_string("hostname", name)?));
@@ -528,19 +545,6 @@ fn check_user_namespace(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
         }
         if !map.is_empty() && !namespaces.has(Kind::User) {
             return Err(Error::config(field, "needs a user namespace"));
-        }
-    }
-    Ok(())
-}
-
-/// What this runtime cannot do yet is refused, not forgotten.
-fn check_not_built(linux: &Linux) -> Result<()> {
-    for (field, asked) in [
-        ("linux.netDevices", !linux.net_devices.is_empty()),
-        ("linux.intelRdt", linux.intel_rdt.is_some()),
-    ] {
-        if asked {
-            return Err(Error::config(field, "is not supported by this runtime yet"));
         }
     }
     Ok(())
