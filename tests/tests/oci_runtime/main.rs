@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod annotations;
 mod cgroup;
 mod command_line;
 mod devices;
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
             network::CASES,
             devices::CASES,
             security::CASES,
+            annotations::CASES,
             cgroup::CASES,
             hooks::CASES,
             command_line::CASES,

@@ -14,6 +14,7 @@ pub mod errno;
 pub mod eventfd;
 mod flags;
 pub mod fs;
+pub mod landlock;
 pub mod memfd;
 pub mod mount;
 pub mod namespace;

@@ -71,6 +71,7 @@ impl Drop for Init {
 ///
 /// On an error nothing is left: no process, no cgroup, no state.
 pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
+    check_host(&plan)?;
     let state = StateDir::create(&plan.options.state_root, &plan.options.id)?;
     let cgroup = create_cgroup(&plan)?;
     let mut rdt = RdtGuard::create(&plan)?;
@@ -112,7 +113,7 @@ pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
     cgroup.map(hako_cgroup::Created::keep);
     rdt.0 = None;
     let mut inner = Inner { plan, init, sync, state, file, console: None, moved: 0 };
-    match inner.until_created().and_then(|()| inner.created()) {
+    match inner.until_created().and_then(|()| inner.announce()).and_then(|()| inner.created()) {
         Ok(()) => Ok(Created { inner: Some(inner) }),
         Err(error) => {
             // What went wrong first is what to report.
@@ -120,6 +121,26 @@ pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
             Err(error)
         }
     }
+}
+
+/// What the plan needs of this machine, and has no better way to find missing.
+fn check_host(plan: &Plan) -> Result<()> {
+    if let Some(process) = &plan.spec.process {
+        crate::lsm::check(process, plan.spec.linux.as_ref())?;
+    }
+    // Older kernels put only children into the new time namespace, not who executes a program.
+    if plan.times_inside() && kernel_is_older_than((6, 3)) {
+        return Err(Error::config(
+            "linux.timeOffsets",
+            "in a user namespace that was made without privileges they need Linux 6.3",
+        ));
+    }
+    Ok(())
+}
+
+fn kernel_is_older_than(version: (u32, u32)) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    hako_seccomp::kernel_version(&release).is_some_and(|this| this < version)
 }
 
 /// Groups of resctrl, gone again when this is dropped.
@@ -179,6 +200,14 @@ fn open_descriptors(
     for join in &plan.namespaces.joined {
         fds.joined.push(spawn::open_namespace(join)?);
     }
+    let hooks = &plan.hooks;
+    if !hooks.create_container.is_empty() || !hooks.start_container.is_empty() {
+        let extensions = &plan.extensions;
+        fds.hook_output = [
+            hooks::open_output(extensions.hooks_stdout.as_deref())?,
+            hooks::open_output(extensions.hooks_stderr.as_deref())?,
+        ];
+    }
     fds.prepared = spawn::prepare_mounts(plan, &plan.prepared)?;
     if plan.options.gate == Gate::Fifo {
         fds.gate = Some(state.make_gate()?);
@@ -199,7 +228,10 @@ fn spawn_init(plan: &Plan, fds: &Fds) -> Result<Spawned> {
         }
     }
     birth.cgroup = fds.unified.as_ref().map(AsFd::as_fd);
-    birth.time_offsets = &plan.time_offsets;
+    match plan.times_inside() {
+        true => birth.new &= !Kind::Time.flag(),
+        false => birth.time_offsets = &plan.time_offsets,
+    }
     spawn::spawn(&birth, &plan.steps, &plan.exec, fds)
 }
 
@@ -239,6 +271,14 @@ impl Inner {
         // Others may kill, pause and delete it from here on.
         self.state.release();
         Ok(())
+    }
+
+    /// Gives a descriptor of the process to who asked for it by annotation.
+    fn announce(&self) -> Result<()> {
+        let Some(path) = &self.plan.extensions.pidfd_receiver else { return Ok(()) };
+        let socket = crate::exec::connect(path)?;
+        unix::send_with_fds(socket.as_fd(), b"pidfd", &[self.init.child.pidfd.as_fd()])
+            .map_err(|e| Error::call("sendmsg", path.display().to_string(), e))
     }
 
     /// Serves the new process until it is created.

@@ -15,7 +15,10 @@ use crate::container::open_path;
 use crate::init::Fds;
 use crate::manage::Container;
 use crate::op::Op;
-use crate::plan::{Builder, Surroundings, affinity, exec_op, labels, process_steps, seccomp_op};
+use crate::plan::{
+    Builder, Extensions, Guards, Surroundings, affinity, exec_op, labels, process_steps,
+    read_annotations,
+};
 use crate::spawn::{self, Birth, Said};
 use crate::wire::Message;
 use crate::{Console, Error, RefusedLimits, Result, Stdio};
@@ -71,11 +74,13 @@ impl Container {
             status => return Err(self.wrong("exec", status)),
         }
         let Some(pidfd) = self.process()? else { return Err(self.wrong("exec", Status::Stopped)) };
-        let spec = self.config()?;
+        let mut spec = self.config()?;
+        let extensions = read_annotations(&mut spec)?;
         let linux = spec.linux.as_ref();
+        crate::lsm::check(process, linux)?;
 
         let mut b = Builder::default();
-        self.steps(&mut b, process, options, linux)?;
+        self.steps(&mut b, process, options, linux, extensions)?;
         let exec = exec_op("process", process, &options.extra_env)?;
 
         let mut fds = Fds {
@@ -152,6 +157,7 @@ impl Container {
         process: &Process,
         options: &ExecOptions,
         linux: Option<&hako_oci::runtime::Linux>,
+        extensions: Extensions,
     ) -> Result<()> {
         b.push("process", Op::Signals);
         b.push("process", Op::NotDumpable);
@@ -178,7 +184,8 @@ impl Container {
         let no_groups = user_namespace
             && linux.is_some_and(|l| crate::plan::groups_denied(l, self.file.owner == 0));
         if user_namespace {
-            b.push("linux.namespaces", Op::BecomeRoot { groups: !no_groups });
+            let groups = !no_groups && !extensions.keep_groups;
+            b.push("linux.namespaces", Op::BecomeRoot { groups });
         }
         if self.joins_cgroup_namespace() {
             b.push("linux.namespaces", Op::Join { kind: Kind::Cgroup, slot: 0 });
@@ -202,11 +209,12 @@ impl Container {
             parent_death_signal: options.parent_death_signal,
             no_groups,
             make_cwd: false,
+            keep_groups: extensions.keep_groups,
             user_namespace,
         };
-        let seccomp =
-            linux.and_then(|l| l.seccomp.as_ref()).map(|s| seccomp_op(b, s)).transpose()?;
-        process_steps(b, process, &around, seccomp, |_| Ok(()))
+        let profile = linux.and_then(|l| l.seccomp.as_ref());
+        let guards = Guards::new(b, profile, &extensions, None)?;
+        process_steps(b, process, &around, guards, |_| Ok(()))
     }
 
     /// The cgroup namespace comes last, and is joined by the new process itself: where cgroups are

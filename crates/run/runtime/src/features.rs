@@ -19,6 +19,8 @@ pub fn features() -> Value {
         .collect();
     let (modes, flags) = memory_words();
     use hako_seccomp::words;
+    // Of this machine, as the capabilities above; one that cannot be asked has none.
+    let landlock = hako_sys::landlock::version().unwrap_or(0);
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": hako_oci::runtime::VERSION,
@@ -44,9 +46,15 @@ pub fn features() -> Value {
             "netDevices": {"enabled": true},
         },
         "annotations": {
-            "org.opencontainers.runtime-spec.features": "1",
+            "io.hako.version": env!("CARGO_PKG_VERSION"),
+            "io.hako.landlock.enabled": (landlock > 0).to_string(),
+            "io.hako.landlock.version": landlock.to_string(),
+            "org.opencontainers.runc.checkpoint.enabled": "false",
+            "run.oci.crun.checkpoint.enabled": "false",
+            "run.oci.crun.wasm": "false",
         },
-        "potentiallyUnsafeConfigAnnotations": [],
+        // What ends in a dot is the beginning of a name.
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "run.oci."],
     })
 }
 

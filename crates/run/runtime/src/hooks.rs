@@ -1,6 +1,8 @@
 //! Hooks that run in the runtime's namespaces: prestart, createRuntime, poststart, poststop.
 
+use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use hako_oci::runtime::Hook;
@@ -12,6 +14,17 @@ use crate::container::open_path;
 use crate::init::{HookEnd, run_hook};
 use crate::plan::hook_ops;
 use crate::{Error, Result};
+
+/// Annotations that name files for what hooks print: standard output, and error.
+const OUTPUTS: [&str; 2] = ["run.oci.hooks.stdout", "run.oci.hooks.stderr"];
+
+/// Opens a file that hooks append to; it is made where it is missing.
+pub(crate) fn open_output(path: Option<&Path>) -> Result<Option<File>> {
+    let Some(path) = path else { return Ok(None) };
+    let mut options = File::options();
+    let file = options.append(true).create(true).mode(0o700).open(path);
+    Ok(Some(file.map_err(|e| Error::io("open", path, &e))?))
+}
 
 /// Runs the hooks of one kind in order; the first that fails ends it, but for `poststop`, where
 /// all run and the first error is reported. `pid` 0 means that there is no process any more.
@@ -26,10 +39,13 @@ pub(crate) fn run(
         return Ok(());
     }
     let cwd = open_path(bundle, OpenFlags::PATH | OpenFlags::DIRECTORY)?;
+    let [stdout, stderr] = OUTPUTS.map(|name| state.annotations.get(name).map(Path::new));
+    let files = [open_output(stdout)?, open_output(stderr)?];
+    let files = files.each_ref().map(|file| file.as_ref().map(AsFd::as_fd));
     let mut first = Ok(());
     for hook in hook_ops(kind, list, state)? {
         let mut output = [0u8; 2048];
-        let (end, used) = run_hook(&hook, pid, Some(cwd.as_fd()), &mut output);
+        let (end, used) = run_hook(&hook, pid, Some(cwd.as_fd()), files, &mut output);
         let reason = match end {
             HookEnd::Succeeded => continue,
             HookEnd::Exited(ExitStatus::Exited(status)) => format!("exit status {status}"),

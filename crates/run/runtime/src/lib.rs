@@ -13,6 +13,7 @@ mod exec;
 mod features;
 mod hooks;
 mod init;
+mod lsm;
 mod manage;
 mod net;
 mod op;

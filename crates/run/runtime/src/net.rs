@@ -53,7 +53,10 @@ pub(crate) fn move_device(device: &NetDevice, pid: i32, socket: OwnedFd) -> Resu
 
     // Under a name that is nobody's, so that it can be found again, where the kernel is to number it.
     let passing = if template { format!("hako{pid}") } else { device.inside.clone() };
-    here.move_link(link.index, inside.as_fd(), &passing).map_err(fail("RTM_SETLINK"))?;
+    here.move_link(link.index, inside.as_fd(), &passing).map_err(|errno| match errno {
+        Errno::EINVAL => Error::config(&device.field, "it is of a kind that cannot be moved"),
+        errno => fail("RTM_SETLINK")(errno),
+    })?;
     let moved = there.link(&passing).map_err(fail("RTM_GETLINK"))?;
     let index = moved.ok_or(Errno::ENODEV).map_err(fail("RTM_GETLINK"))?.index;
     if template {

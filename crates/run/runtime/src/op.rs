@@ -329,6 +329,8 @@ pub(crate) enum Op {
     AwaitStart {
         fifo: bool,
     },
+    /// Gives up access to what no rule allows.
+    Landlock(Box<crate::plan::LandlockOp>),
     Seccomp {
         insns: Vec<hako_sys::seccomp::Insn>,
         flags: u32,
@@ -411,6 +413,9 @@ impl fmt::Display for Op {
             Op::ParentDeathSignal(signal) => write!(f, "parent death signal {signal}"),
             Op::Find => f.write_str("find the program"),
             Op::AwaitStart { .. } => f.write_str("wait for start"),
+            Op::Landlock(l) => {
+                write!(f, "Landlock with {} rules", l.beneath.len() + l.ports.len())
+            }
             Op::Seccomp { insns, .. } => {
                 write!(f, "seccomp filter of {} instructions", insns.len())
             }

@@ -35,6 +35,8 @@ pub struct Options {
     pub cgroups: Option<hako_cgroup::Host>,
     /// Whether the container joins every hierarchy of cgroup v1, or only those it needs.
     pub join_cgroups: hako_cgroup::Join,
+    /// Version of the kernel's Landlock; asked of it by [`crate::Plan::new`] where absent.
+    pub landlock: Option<u32>,
     /// Environment added to the process's own.
     pub extra_env: Vec<String>,
     /// Whether the caller is root, and need not ask newuidmap(1) for IDs.
@@ -58,6 +60,7 @@ impl Options {
             cgroup: CgroupDriver::Cgroupfs,
             cgroups: None,
             join_cgroups: hako_cgroup::Join::Needed,
+            landlock: None,
             extra_env: Vec::new(),
             privileged: hako_sys::cred::effective_uid() == 0,
         }

@@ -430,6 +430,14 @@ fn hint(op: &Op, record: &Record) -> &'static str {
         {
             "lowering it needs CAP_SYS_RESOURCE, which the caller has not"
         }
+        (Op::ProcWrite { path, .. }, _, Errno::ENOENT | Errno::EINVAL)
+            if path.to_bytes() == b"self/attr/apparmor/exec" =>
+        {
+            "AppArmor is not enabled in this kernel, or has no such profile"
+        }
+        (Op::Landlock(_), Call::LandlockRestrict, Errno::EPERM) => {
+            "it needs process.noNewPrivileges, or CAP_SYS_ADMIN"
+        }
         (_, Call::NotNull, _) => "the host's /dev/null is not the null device",
         (_, Call::NotDevpts, _) => "/dev/pts/ptmx in the container is not on a devpts",
         (_, Call::NotProc, _) => "it is not a proc file system",

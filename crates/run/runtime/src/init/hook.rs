@@ -35,14 +35,15 @@ impl HookEnd {
 }
 
 /// Runs a hook to its end. `pid` completes the state; `output` gets the first of what it prints,
-/// and the second result says how much that is.
+/// where that does not go to `files`, and the second result says how much that is.
 pub(crate) fn run(
     hook: &HookOp,
     pid: i32,
     cwd: Option<BorrowedFd<'_>>,
+    files: [Option<BorrowedFd<'_>>; 2],
     output: &mut [u8],
 ) -> (HookEnd, usize) {
-    match try_run(hook, pid, cwd, output) {
+    match try_run(hook, pid, cwd, files, output) {
         Ok(result) => result,
         Err((call, errno)) => (HookEnd::Failed(call, errno), 0),
     }
@@ -52,6 +53,7 @@ fn try_run(
     hook: &HookOp,
     pid: i32,
     cwd: Option<BorrowedFd<'_>>,
+    files: [Option<BorrowedFd<'_>>; 2],
     output: &mut [u8],
 ) -> Result<(HookEnd, usize), (Call, Errno)> {
     let (stdin, feed) = std::io::pipe().map_err(|e| (Call::Hook, Errno::of(&e)))?;
@@ -59,8 +61,8 @@ fn try_run(
     let child = match process::clone3(&CloneHow::default()).map_err(|e| (Call::Clone, e))? {
         Cloned::Child => {
             let ready = process::dup_to(stdin.as_fd(), 0)
-                .and_then(|()| process::dup_to(stdout.as_fd(), 1))
-                .and_then(|()| process::dup_to(stdout.as_fd(), 2))
+                .and_then(|()| process::dup_to(files[0].unwrap_or(stdout.as_fd()), 1))
+                .and_then(|()| process::dup_to(files[1].unwrap_or(stdout.as_fd()), 2))
                 .and_then(|()| cwd.map_or(Ok(()), process::fchdir))
                 .and_then(|()| process::close_on_exec_from(3))
                 .and_then(|()| process::reset_signals());

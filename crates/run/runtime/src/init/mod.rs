@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use hako_sys::fs::{self, FileKind, OpenFlags, Resolve};
 use hako_sys::mount::{self as mounts, Change, attr};
-use hako_sys::{Errno, namespace, process, tty, unix};
+use hako_sys::{Errno, landlock, namespace, process, tty, unix};
 
 pub(crate) use self::hook::{HookEnd, run as run_hook};
 pub(crate) use self::text::Text;
@@ -25,6 +25,7 @@ use self::text::{Note, PathBuffer};
 use self::walk::Make;
 use crate::call::{At, Call, Did, Failure};
 use crate::op::{DeviceOp, ExecOp, Op, Step, Target};
+use crate::plan::{FILE_RIGHTS, LandlockOp};
 use crate::wire::{Message, Record};
 
 /// Descriptors that the parent opened for the new process.
@@ -50,6 +51,8 @@ pub(crate) struct Fds {
     pub(crate) program: Option<OwnedFd>,
     /// The FIFO, open for reading and writing.
     pub(crate) gate: Option<OwnedFd>,
+    /// Files for what hooks print.
+    pub(crate) hook_output: [Option<File>; 2],
     /// Where a failure after the start is written.
     pub(crate) report: Option<OwnedFd>,
     /// Where the terminal's master is sent.
@@ -58,14 +61,17 @@ pub(crate) struct Fds {
     pub(crate) root: Option<OwnedFd>,
 }
 
+/// How many descriptors [`Init::kept`] has.
+const KEPT: usize = 6;
+
 /// The state of the new process.
 pub(crate) struct Init<'a> {
     steps: &'a [Step],
     exec: &'a ExecOp,
     fds: &'a Fds,
     sync: BorrowedFd<'a>,
-    /// Copies of `sync`, gate, report and program beyond the numbers that the program inherits.
-    moved: [Option<OwnedFd>; 4],
+    /// Copies of [`Init::kept`] beyond the numbers that the program inherits.
+    moved: [Option<OwnedFd>; KEPT],
     /// Failures go to the report file, because the parent is gone.
     detached: bool,
     /// False when the kernel turned out to have no mount_setattr(2).
@@ -94,7 +100,7 @@ impl<'a> Init<'a> {
             exec,
             fds,
             sync,
-            moved: [const { None }; 4],
+            moved: [const { None }; KEPT],
             detached: false,
             has_set_attr: true,
             rootfs: None,
@@ -133,21 +139,35 @@ impl<'a> Init<'a> {
         }
     }
 
+    /// Descriptors that are needed until the program is executed: the socket to the parent, gate,
+    /// report, program, files of hooks.
+    fn kept(&self, which: usize) -> Option<BorrowedFd<'_>> {
+        let original = match which {
+            0 => Some(self.sync),
+            1 => self.fds.gate.as_ref().map(AsFd::as_fd),
+            2 => self.fds.report.as_ref().map(AsFd::as_fd),
+            3 => self.fds.program.as_ref().map(AsFd::as_fd),
+            4 => self.fds.hook_output[0].as_ref().map(AsFd::as_fd),
+            _ => self.fds.hook_output[1].as_ref().map(AsFd::as_fd),
+        };
+        self.moved.get(which).and_then(|moved| moved.as_ref()).map(AsFd::as_fd).or(original)
+    }
+
     fn sync(&self) -> BorrowedFd<'_> {
-        self.moved[0].as_ref().map_or(self.sync, AsFd::as_fd)
+        self.kept(0).unwrap_or(self.sync)
     }
 
     fn gate(&self) -> Option<BorrowedFd<'_>> {
-        self.moved[1].as_ref().or(self.fds.gate.as_ref()).map(AsFd::as_fd)
+        self.kept(1)
     }
 
     fn report(&self) -> Option<BorrowedFd<'_>> {
-        self.moved[2].as_ref().or(self.fds.report.as_ref()).map(AsFd::as_fd)
+        self.kept(2)
     }
 
     /// The program, where it is not the container's.
     pub(super) fn outside_program(&self) -> Option<BorrowedFd<'_>> {
-        self.moved[3].as_ref().or(self.fds.program.as_ref()).map(AsFd::as_fd)
+        self.kept(3)
     }
 
     fn step(&mut self, op: &Op) -> Did {
@@ -240,6 +260,7 @@ impl<'a> Init<'a> {
             Op::ParentDeathSignal(signal) => self.parent_death_signal(*signal),
             Op::Find => self.find(),
             Op::AwaitStart { fifo } => self.await_start(*fifo),
+            Op::Landlock(rules) => self.landlock(rules),
             Op::Seccomp { insns, flags } => self.seccomp(insns, *flags),
             Op::Exec => self.execute(),
         }
@@ -414,7 +435,8 @@ impl<'a> Init<'a> {
 
     fn hook(&mut self, hook: &crate::op::HookOp) -> Did {
         let mut output = [0u8; 200];
-        let (end, used) = run_hook(hook, process::pid(), None, &mut output);
+        let (end, used) =
+            run_hook(hook, process::pid(), None, [self.kept(4), self.kept(5)], &mut output);
         match end {
             HookEnd::Succeeded => Ok(()),
             HookEnd::Failed(call, errno) => Err(errno).at(call),
@@ -430,15 +452,9 @@ impl<'a> Init<'a> {
     fn descriptors(&mut self, preserve: u32) -> Did {
         let extra = self.fds.extra.len() as i32;
         let first_free = 3 + extra.max(preserve as i32);
-        for (i, fd) in [Some(self.sync), self.gate(), self.report(), self.outside_program()]
-            .map(|fd| fd.map(|f| f.as_raw_fd()))
-            .into_iter()
-            .enumerate()
-        {
-            let fds = [Some(self.sync), self.gate(), self.report(), self.outside_program()];
-            if let (Some(number), Some(fd)) = (fd, fds[i])
-                && number < first_free
-            {
+        for i in 0..KEPT {
+            let low = self.kept(i).filter(|fd| fd.as_raw_fd() < first_free);
+            if let Some(fd) = low {
                 self.moved[i] = Some(process::dup_above(fd, first_free).at(Call::Dup)?);
             }
         }
@@ -471,13 +487,10 @@ impl<'a> Init<'a> {
         for (i, copy) in copies.iter().flatten().enumerate() {
             process::dup_to(copy.as_fd(), 3 + i as i32).at(Call::Dup)?;
         }
-        let number = |fd: Option<BorrowedFd<'_>>| fd.map_or(0, |fd| fd.as_raw_fd());
-        let mut keep = [
-            number(Some(self.sync())),
-            number(self.gate()),
-            number(self.report()),
-            number(self.outside_program()),
-        ];
+        let mut keep = [0; KEPT];
+        for (i, number) in keep.iter_mut().enumerate() {
+            *number = self.kept(i).map_or(0, |fd| fd.as_raw_fd());
+        }
         let closed = process::close_all_from(first_free, &mut keep).at(Call::CloseRange);
         // They are closed; their owners must not close the numbers again.
         copies.into_iter().flatten().for_each(std::mem::forget);
@@ -492,6 +505,32 @@ impl<'a> Init<'a> {
             std::mem::forget(fd.take());
         }
         closed
+    }
+
+    fn landlock(&mut self, rules: &LandlockOp) -> Did {
+        let ruleset = landlock::create_ruleset(&rules.handled).at(Call::LandlockCreate)?;
+        for (path, allowed) in &rules.beneath {
+            let result =
+                fs::openat(fs::cwd(), path, OpenFlags::PATH, 0).at(Call::Open).and_then(|fd| {
+                    let directory =
+                        fs::fstat(fd.as_fd()).at(Call::Fstat)?.kind == FileKind::Directory;
+                    // What only a directory can allow would be an error on anything else.
+                    let allowed = if directory { *allowed } else { allowed & FILE_RIGHTS };
+                    match allowed {
+                        0 => Ok(()),
+                        _ => landlock::allow_beneath(ruleset.as_fd(), fd.as_fd(), allowed)
+                            .at(Call::LandlockRule),
+                    }
+                });
+            if result.is_err() {
+                self.note.set(path.to_bytes());
+                return result;
+            }
+        }
+        for (port, allowed) in &rules.ports {
+            landlock::allow_port(ruleset.as_fd(), *port, *allowed).at(Call::LandlockRule)?;
+        }
+        landlock::restrict_self(ruleset.as_fd()).at(Call::LandlockRestrict)
     }
 
     fn seccomp(&self, insns: &[hako_sys::seccomp::Insn], flags: u32) -> Did {

@@ -1,7 +1,9 @@
 //! From config.json to the list of steps, without touching the system.
 
+mod annotations;
 mod builder;
 mod cgroups;
+mod landlock;
 mod linux;
 mod mount_options;
 mod mounts;
@@ -16,15 +18,17 @@ use hako_oci::state::{State, Status};
 use hako_sys::mount::Propagation;
 use hako_sys::namespace::Kind;
 
+pub(crate) use self::annotations::{Extensions, read as read_annotations};
 pub(crate) use self::builder::Builder;
 pub(crate) use self::builder::target;
 use self::builder::{c_string, clean};
+pub(crate) use self::landlock::{FILE_RIGHTS, LandlockOp};
 pub(crate) use self::linux::{hook_ops, memory_words, state};
 pub(crate) use self::mount_options::words as mount_words;
 pub(crate) use self::mounts::IdMap;
 pub(crate) use self::namespaces::{Join, Namespaces};
 pub(crate) use self::outside::{NetDevice, RdtRequest};
-pub(crate) use self::process::{Surroundings, affinity, exec_op, steps as process_steps};
+pub(crate) use self::process::{Guards, Surroundings, affinity, exec_op, steps as process_steps};
 use crate::op::{ExecOp, Op, Source, Step};
 use crate::{CgroupDriver, Error, Gate, Options, RefusedLimits, Result};
 
@@ -47,6 +51,8 @@ pub struct Plan {
     pub(crate) net_devices: Vec<NetDevice>,
     /// Groups of resctrl that the parent makes.
     pub(crate) rdt: Option<RdtRequest>,
+    /// What annotations ask for.
+    pub(crate) extensions: Extensions,
     /// Detached copies of mounts that the parent makes first.
     pub(crate) prepared: Vec<Prepared>,
     /// The program.
@@ -78,10 +84,14 @@ pub(crate) struct Prepared {
 
 impl Plan {
     /// Checks the whole configuration and prepares every step. Pure: it looks at nothing but its
-    /// arguments (and at which cgroups are mounted, where the options do not say). `bundle` is the absolute directory that relative paths start from.
+    /// arguments (and at which cgroups are mounted and which version of Landlock there is, where the
+    /// options do not say). `bundle` is the absolute directory that relative paths start from.
     pub fn new(spec: &Spec, bundle: &Path, options: &Options) -> Result<Plan> {
         check_id(&options.id)?;
         check_version(&spec.oci_version)?;
+        let mut document = spec.clone();
+        let extensions = annotations::read(&mut document)?;
+        let spec = &document;
         let root = spec.root.as_ref().ok_or_else(|| Error::config("root", "is missing"))?;
         if root.path.is_empty() {
             return Err(Error::config("root.path", "is empty"));
@@ -143,6 +153,7 @@ impl Plan {
                 Some(rdt) => Some(outside::intel_rdt(rdt, &options.id)?),
                 None => None,
             },
+            extensions,
             prepared: Vec::new(),
             exec: exec_op("process", process, &options.extra_env)?,
             terminal: process.terminal,
@@ -151,13 +162,14 @@ impl Plan {
             namespaces,
             hooks,
             options: options.clone(),
-            spec: spec.clone(),
+            spec: Spec::default(),
         };
         let mut b = Builder::default();
         plan.identity(&mut b, spec, process, linux)?;
         plan.file_systems(&mut b, spec, process, linux)?;
         plan.inside(&mut b, process, linux)?;
         (plan.steps, plan.warnings) = (b.steps, b.warnings);
+        plan.spec = document;
         Ok(plan)
     }
 
@@ -236,7 +248,14 @@ impl Plan {
         }
         if self.namespaces.is_new(Kind::User) {
             b.push("linux.uidMappings", Op::AwaitMaps);
-            b.push("linux.uidMappings", Op::BecomeRoot { groups: !self.no_groups });
+            b.push(
+                "linux.uidMappings",
+                Op::BecomeRoot { groups: !self.no_groups && !self.extensions.keep_groups },
+            );
+            if self.times_inside() {
+                b.push("linux.timeOffsets", Op::Unshare(Kind::Time));
+                b.push("linux.timeOffsets", time_op(&self.time_offsets)?);
+            }
             b.push("process", Op::NotDumpable);
         }
         if !self.options.no_new_keyring {
@@ -257,6 +276,18 @@ impl Plan {
             b.push("domainname", Op::Domainname(c_string("domainname", name)?));
         }
         Ok(())
+    }
+
+    /// Whether the new process makes its time namespace itself: who is no user of privileges has
+    /// those for it only in the new user namespace.
+    pub(crate) fn times_inside(&self) -> bool {
+        let new_user = self.namespaces.is_new(Kind::User) && !self.options.privileged;
+        new_user && !self.time_offsets.is_empty()
+    }
+
+    fn label<'a>(&self, linux: &'a Linux) -> Option<mounts::Label<'a>> {
+        let context = linux.mount_label.as_deref().filter(|label| !label.is_empty())?;
+        Some(mounts::Label { option: self.extensions.context.unwrap_or("context"), context })
     }
 
     fn own_mounts(&self) -> bool {
@@ -290,7 +321,7 @@ impl Plan {
         }
         for (i, mount) in self.options.rootfs_mounts.iter().enumerate() {
             let field = format!("rootfs_mounts[{i}]");
-            let planned = mounts::parse(&field, mount, &self.bundle, linux.mount_label.as_deref())?;
+            let planned = mounts::parse(&field, mount, &self.bundle, self.label(linux))?;
             if i == 0 {
                 let path =
                     mounts::absolute("root.path", Path::new("/"), &self.rootfs.to_string_lossy())?;
@@ -322,8 +353,7 @@ impl Plan {
                 b.push(field, op);
                 continue;
             }
-            let mut planned =
-                mounts::parse(&field, mount, &self.bundle, linux.mount_label.as_deref())?;
+            let mut planned = mounts::parse(&field, mount, &self.bundle, self.label(linux))?;
             if let Source::Bind { path, recursive, no_follow, prepared, .. } =
                 &mut planned.op.source
             {
@@ -439,11 +469,13 @@ impl Plan {
             parent_death_signal: self.options.parent_death_signal,
             no_groups: self.no_groups,
             make_cwd: true,
+            keep_groups: self.extensions.keep_groups,
             user_namespace: self.namespaces.has(Kind::User),
         };
         let created = State { status: Status::Created, ..self.state.clone() };
-        let seccomp = linux.seccomp.as_ref().map(|s| seccomp_op(b, s)).transpose()?;
-        process_steps(b, process, &around, seccomp, |b| {
+        let guards =
+            Guards::new(b, linux.seccomp.as_ref(), &self.extensions, self.options.landlock)?;
+        process_steps(b, process, &around, guards, |b| {
             b.push("process", Op::AwaitStart { fifo: self.options.gate == Gate::Fifo });
             for op in linux::hook_ops("startContainer", &self.hooks.start_container, &created)? {
                 b.push(format!("hooks.startContainer[{}]", op.index), Op::Hook(Box::new(op)));
@@ -486,16 +518,11 @@ pub(crate) fn groups_denied(linux: &Linux, privileged: bool) -> bool {
     !privileged && linux.gid_mappings.iter().map(|m| u64::from(m.size)).sum::<u64>() <= 1
 }
 
-/// The filter.
-pub(crate) fn seccomp_op(b: &mut Builder, profile: &hako_oci::runtime::Seccomp) -> Result<Op> {
-    let program = hako_seccomp::compile(profile)?;
-    if !program.unknown.is_empty() {
-        b.warnings.push(format!(
-            "linux.seccomp: ignoring unknown system calls {}",
-            program.unknown.join(", ")
-        ));
-    }
-    Ok(Op::Seccomp { insns: program.filter, flags: program.flags })
+/// The offsets of a new time namespace, written from within.
+fn time_op(lines: &[u8]) -> Result<Op> {
+    let value = std::ffi::CString::new(lines)
+        .map_err(|_| Error::config("linux.timeOffsets", "has a NUL byte"))?;
+    Ok(Op::ProcWrite { path: c"self/timens_offsets".into(), value, clamp: false })
 }
 
 /// The six kinds of hooks.

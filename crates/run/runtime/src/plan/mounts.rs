@@ -52,12 +52,20 @@ const PSEUDO: &[&str] = &[
     "binfmt_misc",
 ];
 
-/// Parses one mount. `label` is the SELinux context of its inodes.
+/// The SELinux context of a new file system's inodes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Label<'a> {
+    /// The mount option that takes it.
+    pub(crate) option: &'static str,
+    pub(crate) context: &'a str,
+}
+
+/// Parses one mount. `label` is for a file system that is made for it.
 pub(crate) fn parse(
     field: &str,
     mount: &Mount,
     bundle: &Path,
-    label: Option<&str>,
+    label: Option<Label<'_>>,
 ) -> Result<Planned> {
     if mount.destination.is_empty() {
         return Err(Error::config(format!("{field}.destination"), "is empty"));
@@ -169,7 +177,7 @@ fn new_fs(
     source: Option<&str>,
     mut params: Vec<Param>,
     set: u64,
-    label: Option<&str>,
+    label: Option<Label<'_>>,
 ) -> Result<NewFs> {
     let is =
         |p: &Param, key: &str| matches!(p, Param::String(k, _) if k.to_bytes() == key.as_bytes());
@@ -183,9 +191,10 @@ fn new_fs(
     });
     if let Some(label) = label
         && matches!(kind, "tmpfs" | "mqueue" | "devpts" | "ramfs" | "overlay")
-        && !params.iter().any(|p| is(p, "context"))
+        && !params.iter().any(|p| is(p, label.option))
     {
-        params.push(Param::String(c"context".into(), c_string("linux.mountLabel", label)?));
+        let context = c_string("linux.mountLabel", label.context)?;
+        params.push(Param::String(c_string("annotations", label.option)?, context));
     }
     if set & attr::RDONLY != 0 && !PSEUDO.contains(&kind) {
         params.push(Param::Flag(c"ro".into()));

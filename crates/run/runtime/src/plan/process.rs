@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::ffi::CString;
 
-use hako_oci::runtime::{Capabilities, Process, Scheduler};
+use hako_oci::runtime::{Capabilities, Process, Scheduler, Seccomp};
 use hako_sys::cred::{CapSet, CapSets, capability};
 use hako_sys::process::StringArray;
 use hako_sys::rlimit::{Limit, RLIMITS, SchedAttr};
 
+use super::Extensions;
 use super::builder::{Builder, c_string, number_list, target};
+use super::landlock::landlock;
 use crate::op::{ExecOp, Op};
 use crate::{Error, RefusedLimits, Result};
 
@@ -27,8 +29,75 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) no_groups: bool,
     /// The container's user namespace is not the caller's.
     pub(crate) user_namespace: bool,
+    /// The caller's supplementary groups stay.
+    pub(crate) keep_groups: bool,
     /// Makes the working directory where it is missing, as runc and crun do.
     pub(crate) make_cwd: bool,
+}
+
+/// What a process cannot undo: rules of Landlock, a filter of its system calls. In this order,
+/// because the filter may not allow making the rules.
+#[derive(Debug, Default)]
+pub(crate) struct Guards {
+    landlock: Option<Op>,
+    seccomp: Option<Op>,
+}
+
+impl Guards {
+    /// `version` is that of the kernel's Landlock, which is asked where it is absent.
+    pub(crate) fn new(
+        b: &mut Builder,
+        profile: Option<&Seccomp>,
+        extensions: &Extensions,
+        version: Option<u32>,
+    ) -> Result<Guards> {
+        let landlock = match (&extensions.landlock, version) {
+            (None, _) => None,
+            (Some(text), Some(version)) => landlock(b, text, version)?,
+            (Some(text), None) => {
+                let version = hako_sys::landlock::version()
+                    .map_err(|e| Error::call("landlock_create_ruleset", "version", e))?;
+                landlock(b, text, version)?
+            }
+        };
+        let seccomp = match (&extensions.filter, profile) {
+            (Some(insns), _) => Some(Op::Seccomp { insns: insns.clone(), flags: 0 }),
+            (None, Some(profile)) => Some(seccomp_op(b, profile, extensions)?),
+            (None, None) => None,
+        };
+        Ok(Guards { landlock, seccomp })
+    }
+
+    fn push(self, b: &mut Builder) {
+        if let Some(op) = self.landlock {
+            b.push(format!("annotations[{:?}]", super::landlock::ANNOTATION), op);
+        }
+        if let Some(op) = self.seccomp {
+            b.push("linux.seccomp", op);
+        }
+    }
+}
+
+fn seccomp_op(b: &mut Builder, profile: &Seccomp, extensions: &Extensions) -> Result<Op> {
+    let has = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+    if has(&profile.listener_metadata) && !has(&profile.listener_path) {
+        return Err(Error::config(
+            "linux.seccomp.listenerMetadata",
+            "must not be set without listenerPath",
+        ));
+    }
+    let program = hako_seccomp::compile(profile)?;
+    if !program.unknown.is_empty() {
+        let unknown = program.unknown.join(", ");
+        if extensions.fail_unknown_syscall {
+            return Err(Error::config(
+                "linux.seccomp.syscalls",
+                format!("unknown system calls {unknown}"),
+            ));
+        }
+        b.warnings.push(format!("linux.seccomp: ignoring unknown system calls {unknown}"));
+    }
+    Ok(Op::Seccomp { insns: program.filter, flags: program.flags })
 }
 
 /// Everything after the namespaces and mounts: limits, descriptors, user, capabilities. What comes
@@ -37,7 +106,7 @@ pub(crate) fn steps(
     b: &mut Builder,
     process: &Process,
     around: &Surroundings<'_>,
-    seccomp: Option<Op>,
+    guards: Guards,
     ready: impl FnOnce(&mut Builder) -> Result<()>,
 ) -> Result<()> {
     let f = around.field;
@@ -77,13 +146,12 @@ pub(crate) fn steps(
     let missing = around.make_cwd.then(|| target(&cwd_field, &process.cwd)).transpose()?;
     b.push(cwd_field.clone(), Op::Chdir { target: missing, path: cwd.clone(), late: false });
     // Without no_new_privs, only a privileged process may load a filter.
-    let (early, late) = if no_new_privs { (None, seccomp) } else { (seccomp, None) };
+    let (early, late) =
+        if no_new_privs { (Guards::default(), guards) } else { (guards, Guards::default()) };
     if no_new_privs {
         b.push(format!("{f}.noNewPrivileges"), Op::NoNewPrivs);
     }
-    if let Some(op) = early {
-        b.push("linux.seccomp", op);
-    }
+    early.push(b);
     let none = Capabilities::default();
     let (sets, ambient, bounding) =
         capabilities(b, f, process.capabilities.as_ref().unwrap_or(&none));
@@ -93,10 +161,11 @@ pub(crate) fn steps(
         Op::User {
             uid: process.user.uid,
             gid: process.user.gid,
-            groups: (!around.no_groups).then(|| process.user.additional_gids.clone()),
+            groups: (!around.no_groups && !around.keep_groups)
+                .then(|| process.user.additional_gids.clone()),
         },
     );
-    if around.no_groups && !process.user.additional_gids.is_empty() {
+    if around.no_groups && !around.keep_groups && !process.user.additional_gids.is_empty() {
         return Err(Error::config(
             format!("{f}.user.additionalGids"),
             "groups cannot be set: the user namespace was made without privileges (setgroups is denied)",
@@ -112,9 +181,7 @@ pub(crate) fn steps(
     }
     b.push(format!("{f}.args"), Op::Find);
     ready(b)?;
-    if let Some(op) = late {
-        b.push("linux.seccomp", op);
-    }
+    late.push(b);
     b.push(format!("{f}.args"), Op::Exec);
     Ok(())
 }
@@ -399,6 +466,7 @@ mod tests {
             parent_death_signal: None,
             no_groups: false,
             make_cwd: true,
+            keep_groups: false,
             user_namespace: false,
         };
         let good = process(&[], &["sh"]);
@@ -436,12 +504,14 @@ mod tests {
             ),
         ];
         for (want, process) in cases {
-            match steps(&mut Builder::default(), &process, &around, None, |_| Ok(())) {
+            match steps(&mut Builder::default(), &process, &around, Guards::default(), |_| Ok(())) {
                 Err(Error::Config { field, .. }) => assert_eq!(field, want),
                 other => panic!("{want}: {other:?}"),
             }
         }
-        assert!(steps(&mut Builder::default(), &good, &around, None, |_| Ok(())).is_ok());
+        assert!(
+            steps(&mut Builder::default(), &good, &around, Guards::default(), |_| Ok(())).is_ok()
+        );
     }
 
     #[test]
