@@ -33,6 +33,8 @@ pub(crate) const fn value(
 #[derive(Debug, Default)]
 pub(crate) struct Parsed {
     flags: Vec<(&'static str, String)>,
+    /// `--` was there: what follows is positional.
+    ended: bool,
     /// Positional arguments.
     pub(crate) positional: Vec<String>,
     /// Whether help was asked for.
@@ -67,12 +69,11 @@ impl Parsed {
             .transpose()
     }
 
-    /// The only positional argument.
-    pub(crate) fn one(&self, what: &str) -> Result<&str, String> {
+    /// The only positional argument, a container's ID. The words are runc's.
+    pub(crate) fn id(&self, verb: &str) -> Result<&str, String> {
         match self.positional.as_slice() {
             [only] => Ok(only),
-            [] => Err(format!("{what} is missing")),
-            _ => Err(format!("more than one {what} is given")),
+            _ => Err(format!("hako-runc: \"{verb}\" requires exactly 1 argument(s): container ID")),
         }
     }
 }
@@ -120,6 +121,15 @@ pub(crate) fn parse(parser: &mut Parser, table: &[Flag], stop: Stop) -> Result<P
 
 /// Parses one argument; false at the end.
 fn step(parser: &mut Parser, table: &[Flag], parsed: &mut Parsed) -> Result<bool, String> {
+    let next = parser.try_raw_args();
+    parsed.ended |= next.is_some_and(|raw| raw.as_slice().first().is_some_and(|word| word == "--"));
+    if !parsed.ended
+        && let Some(flag) = single_dash(parser, table)
+    {
+        let (flag, value) = flag?;
+        parsed.flags.push((flag.long, value));
+        return Ok(true);
+    }
     let Some(arg) = parser.next().map_err(|e| e.to_string())? else { return Ok(false) };
     let is_long = matches!(arg, Arg::Long(_));
     let flag = match arg {
@@ -127,11 +137,13 @@ fn step(parser: &mut Parser, table: &[Flag], parsed: &mut Parsed) -> Result<bool
             parsed.positional.push(text(value)?);
             return Ok(true);
         }
-        Arg::Short('h') | Arg::Long("help") => {
+        Arg::Short('h' | '?') | Arg::Long("help" | "usage") => {
             parsed.help = true;
             return Ok(true);
         }
         Arg::Short(c) => {
+            // crun has its version under both.
+            let c = if c == 'V' { 'v' } else { c };
             table.iter().find(|f| f.short == Some(c)).ok_or_else(|| unknown(&format!("-{c}")))?
         }
         Arg::Long(name) => {
@@ -149,6 +161,31 @@ fn step(parser: &mut Parser, table: &[Flag], parsed: &mut Parsed) -> Result<bool
     };
     parsed.flags.push((flag.long, value));
     Ok(true)
+}
+
+/// A long flag behind one dash (`-bundle DIR`), as Go's flags may be written; consumed if the next
+/// argument is one. Others are left to be read letter by letter.
+fn single_dash<'t>(
+    parser: &mut Parser,
+    table: &'t [Flag],
+) -> Option<Result<(&'t Flag, String), String>> {
+    let mut raw = parser.try_raw_args()?;
+    let word = raw.peek()?.to_str()?.strip_prefix('-')?.to_owned();
+    let (name, value) = match word.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (word.as_str(), None),
+    };
+    // Two letters may also be two switches; no long name is that short.
+    let flag = table.iter().find(|f| f.long == name && name.len() > 2)?;
+    raw.next();
+    Some(match (flag.value, value) {
+        (_, Some(value)) => Ok((flag, value)),
+        (None, None) => Ok((flag, "true".to_owned())),
+        (Some(_), None) => match raw.next() {
+            Some(value) => text(value).map(|value| (flag, value)),
+            None => Err(format!("flag needs an argument: -{name}")),
+        },
+    })
 }
 
 fn unknown(flag: &str) -> String {
@@ -175,12 +212,15 @@ mod tests {
 
     #[test]
     fn options_before_and_after() {
-        for args in
-            [&["-d", "-b", "x", "id"][..], &["id", "--bundle=x", "--detach"], &["-dbx", "id"]]
-        {
+        for args in [
+            &["-d", "-b", "x", "id"][..],
+            &["id", "--bundle=x", "--detach"],
+            &["-dbx", "id"],
+            &["-bundle", "x", "-detach=1", "id"],
+        ] {
             let p = run(args, Stop::Never).unwrap();
             assert_eq!(
-                (p.get("bundle"), p.has("detach"), p.one("id")),
+                (p.get("bundle"), p.has("detach"), p.id("id").map_err(drop)),
                 (Some("x"), true, Ok("id")),
                 "{args:?}"
             );
@@ -188,6 +228,9 @@ mod tests {
         assert!(!run(&["--detach=false"], Stop::Never).unwrap().has("detach"));
         assert!(run(&["--nope"], Stop::Never).is_err());
         assert!(run(&["-b"], Stop::Never).is_err());
+        assert!(run(&["-bundle"], Stop::Never).is_err());
+        // One dash alone is a value, and two end the flags.
+        assert_eq!(run(&["-", "--", "-detach"], Stop::Never).unwrap().positional, ["-", "-detach"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{Context, Failure, Outcome, quantity};
 
 /// `events`.
 pub(crate) fn events(context: &Context, parsed: &Parsed) -> Outcome {
-    let container = Container::load(&context.root, parsed.one("container ID")?)?;
+    let container = Container::load(&context.root, parsed.id("events")?)?;
     let interval =
         parsed.text("interval").map_or(Ok(Duration::from_secs(5)), quantity::duration)?;
     if interval.is_zero() {

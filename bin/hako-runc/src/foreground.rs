@@ -9,6 +9,9 @@ use hako_sys::signal::{self, SignalFd};
 use hako_sys::tty::{self, RawMode};
 use hako_sys::{Errno, fs, process};
 
+use crate::Failure;
+use crate::notify::Notify;
+
 /// Signals that are passed on: all that a process can get from outside and act on.
 fn forwarded() -> Vec<i32> {
     const NOT: [i32; 9] = [4, 5, 7, 8, 9, 11, 13, 19, 31];
@@ -92,7 +95,8 @@ pub(crate) fn wait(
     signals: &Signals,
     pidfd: BorrowedFd<'_>,
     console: Option<OwnedFd>,
-) -> Result<ExitStatus, Error> {
+    mut notify: Option<Notify>,
+) -> Result<ExitStatus, Failure> {
     let call = |call: &'static str| {
         move |errno| Error::Call { call, object: "foreground".to_owned(), errno }
     };
@@ -119,8 +123,13 @@ pub(crate) fn wait(
                 fds.push(PollFd::readable(stdin.as_fd()));
             }
         }
+        let notified = notify.as_ref().and_then(Notify::fd);
+        fds.extend(notified.map(PollFd::readable));
         poll(&mut fds, None).map_err(call("poll"))?;
         let ended = fds[0].is_readable();
+        if let Some(notify) = notify.as_mut().filter(|notify| notify.fd().is_some()) {
+            notify.pass_on()?;
+        }
         while let Some(number) = signals.0.read().map_err(call("read"))? {
             forward(number, pidfd, console.as_ref().map(AsFd::as_fd))?;
         }
@@ -159,7 +168,7 @@ pub(crate) fn wait(
     if let Some(raw) = raw {
         raw.leave().map_err(call("tcsetattr"))?;
     }
-    process::wait(pidfd).map_err(call("waitid"))
+    Ok(process::wait(pidfd).map_err(call("waitid"))?)
 }
 
 fn readable(fd: BorrowedFd<'_>) -> bool {

@@ -47,7 +47,7 @@ fn state_of(container: &Container) -> Result<Value, Failure> {
 
 /// `state`.
 pub(crate) fn state(context: &Context, parsed: &Parsed) -> Outcome {
-    let container = Container::load(&context.root, parsed.one("container ID")?)?;
+    let container = Container::load(&context.root, parsed.id("state")?)?;
     print(&pretty(&state_of(&container)?))
 }
 
@@ -86,7 +86,8 @@ pub(crate) fn list(context: &Context, parsed: &Parsed) -> Outcome {
 }
 
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut widths = [0; N];
+    // As runc's: a column and the space behind it are twelve wide at least.
+    let mut widths = [9; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -113,7 +114,8 @@ fn owner(uid: u32) -> String {
 /// `ps`.
 pub(crate) fn ps(context: &Context, parsed: &Parsed) -> Outcome {
     let [id, options @ ..] = parsed.positional.as_slice() else {
-        return Err("container ID is missing".to_owned().into());
+        let message = "hako-runc: \"ps\" requires a minimum of 1 argument(s): container ID";
+        return Err(message.to_owned().into());
     };
     let pids = Container::load(&context.root, id)?.processes()?;
     match parsed.get("format") {
@@ -146,8 +148,8 @@ pub(crate) fn ps(context: &Context, parsed: &Parsed) -> Outcome {
 
 /// `spec`.
 pub(crate) fn spec(_: &Context, parsed: &Parsed) -> Outcome {
-    let name = parsed.get("config").unwrap_or("config.json");
-    let path = Path::new(parsed.get("bundle").unwrap_or(".")).join(name);
+    let name = parsed.text("config").or(parsed.text("file")).unwrap_or("config.json");
+    let path = Path::new(parsed.text("bundle").unwrap_or(".")).join(name);
     let rootless = parsed
         .has("rootless")
         .then(|| (hako_sys::cred::effective_uid(), hako_sys::cred::effective_gid()));
@@ -162,6 +164,11 @@ pub(crate) fn spec(_: &Context, parsed: &Parsed) -> Outcome {
     )?;
     writeln!(file, "{text}").map_err(|e| format!("write {}: {e}", path.display()))?;
     Ok(0)
+}
+
+/// `checkpoint` and `restore`.
+pub(crate) fn no_checkpoint(_: &Context, _: &Parsed) -> Outcome {
+    Err(crate::tables::NO_CHECKPOINT.to_owned().into())
 }
 
 /// `features`.

@@ -2,45 +2,100 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where and how log lines are written.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    file: Option<File>,
+    sink: Sink,
     json: bool,
     debug: bool,
 }
 
+#[derive(Debug, Default)]
+enum Sink {
+    #[default]
+    StandardError,
+    File(File),
+    /// As the identifier, to /dev/log (RFC 3164, without time and host).
+    Syslog(UnixDatagram, String),
+    /// As the identifier, in the journal's native form.
+    Journal(UnixDatagram, String),
+}
+
+impl Sink {
+    /// `syslog:NAME`, `journald:NAME`, `file:PATH` or a path, as crun has it.
+    fn open(to: &str, syslog: &Path, journal: &Path) -> Result<Sink, String> {
+        let connect = |path: &Path| {
+            let connected = UnixDatagram::unbound().and_then(|s| s.connect(path).map(|()| s));
+            connected.map_err(|e| format!("connect to log {}: {e}", path.display()))
+        };
+        let name = |name: &str| if name.is_empty() { "hako-runc" } else { name }.to_owned();
+        match to.split_once(':') {
+            Some(("syslog", id)) => Ok(Sink::Syslog(connect(syslog)?, name(id))),
+            Some(("journald", id)) => Ok(Sink::Journal(connect(journal)?, name(id))),
+            other => {
+                let path = other.filter(|(kind, _)| *kind == "file").map_or(to, |(_, path)| path);
+                let file = File::options().create(true).append(true).open(path);
+                Ok(Sink::File(file.map_err(|e| format!("open log file {path}: {e}"))?))
+            }
+        }
+    }
+}
+
+/// Severities of syslog(3), by the words of the log.
+fn severity(level: &str) -> u8 {
+    match level {
+        "error" => 3,
+        "warning" => 4,
+        _ => 7,
+    }
+}
+
+/// One datagram for syslog: facility "user".
+fn syslog_line(level: &str, name: &str, message: &str) -> String {
+    format!("<{}>{name}[{}]: {message}", 8 | severity(level), std::process::id())
+}
+
+/// One datagram for the journal: fields, the message by its length because it may have lines.
+fn journal_entry(level: &str, name: &str, message: &str) -> Vec<u8> {
+    let mut entry = format!(
+        "PRIORITY={}\nSYSLOG_IDENTIFIER={}\nSYSLOG_PID={}\nMESSAGE\n",
+        severity(level),
+        name.replace('\n', " "),
+        std::process::id()
+    )
+    .into_bytes();
+    entry.extend((message.len() as u64).to_le_bytes());
+    entry.extend(message.as_bytes());
+    entry.push(b'\n');
+    entry
+}
+
 impl Log {
-    /// Opens the log file, if there is one.
-    pub(crate) fn open(
-        path: Option<&str>,
-        format: Option<&str>,
-        debug: bool,
-    ) -> Result<Log, String> {
+    /// Opens the log, if there is one.
+    pub(crate) fn open(to: Option<&str>, format: Option<&str>, debug: bool) -> Result<Log, String> {
         let json = match format {
             None | Some("text" | "") => false,
             Some("json") => true,
             Some(other) => return Err(format!("invalid log-format: {other}")),
         };
-        let file = match path {
-            None | Some("") => None,
-            Some(path) => Some(
-                File::options()
-                    .create(true)
-                    .append(true)
-                    .open(path)
-                    .map_err(|e| format!("open log file {path}: {e}"))?,
-            ),
+        let sink = match to {
+            None | Some("") => Sink::StandardError,
+            Some(to) => {
+                let journal = Path::new("/run/systemd/journal/socket");
+                Sink::open(to, Path::new("/dev/log"), journal)?
+            }
         };
-        Ok(Log { file, json, debug })
+        Ok(Log { sink, json, debug })
     }
 
     /// An error: to the log, and to the person.
     pub(crate) fn error(&self, message: &str) {
         self.write("error", message);
-        if self.file.is_some() {
+        if !matches!(self.sink, Sink::StandardError) {
             eprintln!("{message}");
         }
     }
@@ -59,12 +114,18 @@ impl Log {
 
     fn write(&self, level: &str, message: &str) {
         let line = self.line(level, message);
-        let written = match &self.file {
-            Some(file) => {
+        let written = match &self.sink {
+            Sink::File(file) => {
                 let mut file: &File = file;
                 file.write_all(line.as_bytes())
             }
-            None => std::io::stderr().write_all(line.as_bytes()),
+            Sink::StandardError => std::io::stderr().write_all(line.as_bytes()),
+            Sink::Syslog(socket, name) => {
+                socket.send(syslog_line(level, name, message).as_bytes()).map(drop)
+            }
+            Sink::Journal(socket, name) => {
+                socket.send(&journal_entry(level, name, message)).map(drop)
+            }
         };
         // A log that cannot be written must not keep the container from being run.
         if let Err(error) = written {
@@ -112,5 +173,34 @@ mod tests {
         );
         assert!(value["time"].as_str().unwrap().ends_with('Z'));
         assert!(Log::default().line("error", "x").contains("level=error msg=\"x\""));
+    }
+
+    #[test]
+    fn daemons_get_datagrams_of_their_own_form() {
+        let dir = tempfile::tempdir().unwrap();
+        let receive = |to: &str| {
+            let path = dir.path().join(to.replace(':', "-"));
+            let server = UnixDatagram::bind(&path).unwrap();
+            let log = Log { sink: Sink::open(to, &path, &path).unwrap(), ..Log::default() };
+            log.warn("two\nlines");
+            let mut buffer = [0; 512];
+            let n = server.recv(&mut buffer).unwrap();
+            String::from_utf8_lossy(&buffer[..n]).into_owned()
+        };
+        let pid = std::process::id();
+        assert_eq!(receive("syslog:web"), format!("<12>web[{pid}]: two\nlines"));
+        assert_eq!(
+            receive("journald:"),
+            format!(
+                "PRIORITY=4\nSYSLOG_IDENTIFIER=hako-runc\nSYSLOG_PID={pid}\nMESSAGE\n\
+                 \u{9}\0\0\0\0\0\0\0two\nlines\n"
+            )
+        );
+        let nowhere = dir.path().join("nowhere");
+        assert!(Sink::open("syslog:x", &nowhere, &nowhere).unwrap_err().contains("nowhere"));
+        let file = dir.path().join("log");
+        let to = format!("file:{}", file.display());
+        Log { sink: Sink::open(&to, &nowhere, &nowhere).unwrap(), ..Log::default() }.error("x");
+        assert!(std::fs::read_to_string(file).unwrap().contains("level=error msg=\"x\""));
     }
 }

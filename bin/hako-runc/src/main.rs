@@ -9,6 +9,7 @@ mod events;
 mod foreground;
 mod inspect;
 mod log;
+mod notify;
 mod pattern;
 mod quantity;
 mod run;
@@ -31,14 +32,29 @@ static ALLOCATOR: hako_sys::alloc::Arena = hako_sys::alloc::Arena::new();
 /// Global options.
 const GLOBAL: &[Flag] = &[
     value("root", None, "DIR", "directory of container state"),
-    value("log", None, "FILE", "write the log there instead of to standard error"),
+    value(
+        "log",
+        None,
+        "TO",
+        "write the log to a FILE, journald:NAME or syslog:NAME instead of standard error",
+    ),
     value("log-format", None, "FORMAT", "text or json"),
     switch("debug", None, "log more"),
-    switch("systemd-cgroup", None, "cgroups are made by systemd"),
-    value("cgroup-manager", None, "MANAGER", "cgroupfs, systemd or disabled"),
-    value("rootless", None, "BOOL", "true, false or auto"),
-    value("criu", None, "PATH", "ignored"),
-    switch("version", Some('v'), "print the version"),
+    switch("systemd-cgroup", None, "the same as --cgroup-manager=systemd"),
+    value(
+        "cgroup-manager",
+        None,
+        "MANAGER",
+        "who makes cgroups: cgroupfs (default), systemd or disabled",
+    ),
+    value(
+        "rootless",
+        None,
+        "BOOL",
+        "true: go on without a cgroup where none may be made and nothing is limited; auto (default): unless root",
+    ),
+    value("criu", None, "PATH", "ignored: there is no checkpoint"),
+    switch("version", Some('v'), "print the version (also -V)"),
 ];
 
 /// What all verbs know.
@@ -146,8 +162,10 @@ fn understand(parser: &mut Parser) -> Result<Understood, (Log, String)> {
     let log = Log::open(global.get("log"), global.get("log-format"), global.has("debug"))
         .map_err(plain)?;
     let Some(verb) = tables::VERBS.iter().find(|v| v.name == name) else {
-        if name == "help" {
-            println!("{}", tables::help());
+        if name == "help" || name == "h" {
+            let of = parser.value().ok().and_then(|name| name.into_string().ok());
+            let verb = of.and_then(|of| tables::VERBS.iter().find(|v| v.name == of));
+            println!("{}", verb.map_or_else(tables::help, tables::help_of));
             return Ok(Understood::Said);
         }
         return Err((log, format!("no such command: {name}")));

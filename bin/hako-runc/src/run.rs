@@ -12,13 +12,14 @@ use hako_sys::signal;
 
 use crate::args::Parsed;
 use crate::foreground::{self, Signals};
+use crate::notify::{self, Notify};
 use crate::{Context, Failure, Outcome, sealed};
 
 /// A bundle's directory and configuration.
 pub(crate) fn load(parsed: &Parsed) -> Result<(PathBuf, Spec), Failure> {
     let bundle = parsed.get("bundle").unwrap_or(".");
     let bundle = std::fs::canonicalize(bundle).map_err(|e| format!("bundle {bundle}: {e}"))?;
-    let path = bundle.join(parsed.get("config").unwrap_or("config.json"));
+    let path = bundle.join(parsed.text("config").unwrap_or("config.json"));
     let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
             format!("JSON specification file {} not found", path.display())
@@ -36,6 +37,15 @@ pub(crate) fn options(context: &Context, parsed: &Parsed, id: &str) -> Result<Op
     options.no_new_keyring = parsed.has("no-new-keyring");
     if parsed.has("clamp-limits") {
         options.refused_limits = RefusedLimits::Clamp;
+    }
+    match context.global.get("rootless") {
+        None | Some("auto" | "") => {}
+        Some("true" | "1") => options.cgroup_optional = true,
+        Some("false" | "0") => options.cgroup_optional = false,
+        Some(other) => {
+            let message = format!("invalid value \"{other}\" for --rootless: true, false or auto");
+            return Err(message.into());
+        }
     }
     options.cgroup = match context.global.get("cgroup-manager") {
         Some("systemd") => CgroupDriver::Systemd,
@@ -61,10 +71,13 @@ fn inherited(parsed: &Parsed) -> Result<(u32, Vec<String>), Failure> {
     if let (Some(listen), true) = (listen, for_us) {
         environment.push(format!("LISTEN_FDS={listen}"));
         environment.push("LISTEN_PID=1".to_owned());
-        count += listen;
+        if let Ok(names) = std::env::var("LISTEN_FDNAMES") {
+            environment.push(format!("LISTEN_FDNAMES={names}"));
+        }
+        count = count.saturating_add(listen);
     }
-    for fd in 3..3 + count {
-        hako_sys::process::inherited(fd as i32)
+    for fd in 3..count.saturating_add(3) {
+        hako_sys::process::inherited(i32::try_from(fd).unwrap_or(i32::MAX))
             .map_err(|e| format!("descriptor {fd} of those to pass on: {e}"))?;
     }
     Ok((count, environment))
@@ -116,11 +129,12 @@ fn announce(parsed: &Parsed, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Fail
 /// `create`.
 pub(crate) fn create(context: &Context, parsed: &Parsed) -> Outcome {
     sealed::ensure()?;
-    let id = parsed.one("container ID")?;
-    let (bundle, spec) = load(parsed)?;
+    let id = parsed.id("create")?;
+    let (bundle, mut spec) = load(parsed)?;
     let mut options = options(context, parsed, id)?;
     options.gate = Gate::Fifo;
     options.join_cgroups = joined(&spec);
+    notify::prepare(&mut options, &mut spec);
     let terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
     check_console(parsed, terminal, true)?;
     let failed = |error| not_made("create", &error);
@@ -150,14 +164,20 @@ fn check_console(parsed: &Parsed, terminal: bool, detach: bool) -> Result<(), Fa
 
 /// `start`.
 pub(crate) fn start(context: &Context, parsed: &Parsed) -> Outcome {
-    Container::load(&context.root, parsed.one("container ID")?)?.start()?;
+    let container = Container::load(&context.root, parsed.id("start")?)?;
+    let mut notify = Notify::listen(&context.root, container.id(), container.pid())?;
+    let process = container.process()?;
+    container.start()?;
+    if let (Some(notify), Some(process)) = (&mut notify, process) {
+        notify.wait(process.as_fd())?;
+    }
     Ok(0)
 }
 
 /// `run`.
 pub(crate) fn run(context: &Context, parsed: &Parsed) -> Outcome {
     sealed::ensure()?;
-    let id = parsed.one("container ID")?;
+    let id = parsed.id("run")?;
     let (bundle, mut spec) = load(parsed)?;
     let detach = parsed.has("detach");
     check_console(parsed, spec.process.as_ref().is_some_and(|p| p.terminal), detach)?;
@@ -166,6 +186,7 @@ pub(crate) fn run(context: &Context, parsed: &Parsed) -> Outcome {
     }
     let mut options = options(context, parsed, id)?;
     options.join_cgroups = joined(&spec);
+    notify::prepare(&mut options, &mut spec);
     let failed = |error| not_made("run", &error);
     let plan = Plan::new(&spec, &bundle, &options).map_err(failed)?;
     warn(context, &plan);
@@ -173,13 +194,17 @@ pub(crate) fn run(context: &Context, parsed: &Parsed) -> Outcome {
     let signals = Signals::block().map_err(|e| format!("block signals: {e}"))?;
     let created = hako_runtime::create(plan, Stdio::default()).map_err(failed)?;
     announce(parsed, created.pid(), created.pidfd())?;
+    let mut notify = Notify::listen(&context.root, id, created.pid())?;
     let mut running = created.start().map_err(failed)?;
     if detach {
+        if let Some(notify) = &mut notify {
+            notify.wait(running.pidfd())?;
+        }
         running.leave();
         return Ok(0);
     }
     let console = running.take_console();
-    let status = foreground::wait(&signals, running.pidfd(), console)?;
+    let status = foreground::wait(&signals, running.pidfd(), console, notify)?;
     running.reaped();
     if parsed.has("keep") {
         running.leave();
@@ -193,11 +218,13 @@ pub(crate) fn run(context: &Context, parsed: &Parsed) -> Outcome {
 pub(crate) fn exec(context: &Context, parsed: &Parsed) -> Outcome {
     sealed::ensure()?;
     let [id, command @ ..] = parsed.positional.as_slice() else {
-        return Err("container ID is missing".to_owned().into());
+        let message = "hako-runc: \"exec\" requires a minimum of 1 argument(s): container ID";
+        return Err(message.to_owned().into());
     };
     let container = Container::load(&context.root, id)?;
     let mut process = match parsed.get("process") {
         Some(path) => {
+            // A document is all of it: the flags for single fields say nothing.
             let file = File::open(path).map_err(|e| format!("open {path}: {e}"))?;
             serde_json::from_reader(std::io::BufReader::new(file))
                 .map_err(|e| format!("{path}: {e}"))?
@@ -223,7 +250,7 @@ pub(crate) fn exec(context: &Context, parsed: &Parsed) -> Outcome {
     if let Some(socket) = parsed.get("console-socket") {
         options.console = Console::Socket(PathBuf::from(socket));
     }
-    options.cgroup = parsed.get("cgroup").map(str::to_owned);
+    options.cgroups = parsed.all("cgroup").filter(|c| !c.is_empty()).map(str::to_owned).collect();
     (options.preserve_fds, options.extra_env) = inherited(parsed)?;
     let signals = Signals::block().map_err(|e| format!("block signals: {e}"))?;
     let mut running = match container.exec(&process, &options, Stdio::default()) {
@@ -248,7 +275,7 @@ pub(crate) fn exec(context: &Context, parsed: &Parsed) -> Outcome {
         return Ok(0);
     }
     let console = running.take_console();
-    let status = foreground::wait(&signals, running.pidfd(), console)?;
+    let status = foreground::wait(&signals, running.pidfd(), console, None)?;
     running.reaped();
     Ok(status.code() as u8)
 }
@@ -337,20 +364,20 @@ pub(crate) fn kill(context: &Context, parsed: &Parsed) -> Outcome {
 
 /// `pause`.
 pub(crate) fn pause(context: &Context, parsed: &Parsed) -> Outcome {
-    Container::load(&context.root, parsed.one("container ID")?)?.pause()?;
+    Container::load(&context.root, parsed.id("pause")?)?.pause()?;
     Ok(0)
 }
 
 /// `resume`.
 pub(crate) fn resume(context: &Context, parsed: &Parsed) -> Outcome {
-    Container::load(&context.root, parsed.one("container ID")?)?.resume()?;
+    Container::load(&context.root, parsed.id("resume")?)?.resume()?;
     Ok(0)
 }
 
 /// `delete`.
 pub(crate) fn delete(context: &Context, parsed: &Parsed) -> Outcome {
     let force = parsed.has("force");
-    for id in chosen(context, parsed, parsed.one("container ID")?)? {
+    for id in chosen(context, parsed, parsed.id("delete")?)? {
         match hako_runtime::delete(&context.root, &id, force) {
             // What is gone needs no force.
             Err(hako_runtime::Error::NotFound(_)) if force => {}

@@ -9,6 +9,7 @@ const CREATE: &[Flag] = &[
     value("console-socket", None, "SOCKET", "where the terminal's master is sent"),
     value("pidfd-socket", None, "SOCKET", "where the process's pidfd is sent"),
     value("pid-file", None, "FILE", "where the process ID is written"),
+    switch("no-subreaper", None, "ignored: orphans are never taken over"),
     switch("no-pivot", None, "move the root instead of pivoting"),
     switch("no-new-keyring", None, "keep the caller's session keyring"),
     value("preserve-fds", None, "N", "pass N more descriptors"),
@@ -46,7 +47,12 @@ const EXEC: &[Flag] = &[
     switch("no-new-privs", None, "no new privileges"),
     value("cap", Some('c'), "CAP", "one more capability"),
     value("preserve-fds", None, "N", "pass N more descriptors"),
-    value("cgroup", None, "PATH", "a cgroup below the container's"),
+    value(
+        "cgroup",
+        None,
+        "[CONTROLLER,...:]PATH",
+        "a cgroup below the container's; may be repeated",
+    ),
     switch("ignore-paused", None, "also in a paused container"),
     switch("for-engine", None, "fail in an engine's words and codes: 126, 127"),
     switch("clamp-limits", None, "where a limit cannot be raised, take the nearest"),
@@ -68,6 +74,7 @@ const PS: &[Flag] = &[value("format", Some('f'), "FORMAT", "table or json")];
 const SPEC: &[Flag] = &[
     value("bundle", Some('b'), "DIR", "where config.json is written"),
     value("config", Some('f'), "FILE", "another name for config.json"),
+    value("file", None, "FILE", "the same"),
     switch("rootless", None, "for an ordinary user"),
 ];
 const UPDATE: &[Flag] = &[
@@ -112,7 +119,41 @@ const PLAN: &[Flag] = &[
     switch("no-pivot", None, "move the root instead of pivoting"),
     switch("no-new-keyring", None, "keep the caller's session keyring"),
 ];
+/// Those of runc: accepted, so that who uses them is told what is missing and not what is wrong.
+const CHECKPOINT: &[Flag] = &[
+    value("image-path", None, "DIR", "where the images would be"),
+    value("work-path", None, "DIR", "where CRIU's logs would be"),
+    value("parent-path", None, "DIR", "earlier images"),
+    switch("leave-running", Some('R'), "go on afterwards"),
+    switch("tcp-established", None, "with TCP connections"),
+    switch("tcp-skip-in-flight", None, "without half-open TCP connections"),
+    switch("link-remap", None, "with unlinked files"),
+    switch("ext-unix-sk", None, "with outside Unix sockets"),
+    switch("shell-job", None, "with a terminal"),
+    switch("lazy-pages", None, "copy memory later"),
+    value("status-fd", None, "FD", "told when pages can be served"),
+    value("page-server", None, "ADDRESS:PORT", "where memory is sent"),
+    switch("file-locks", None, "with file locks"),
+    switch("pre-dump", None, "memory only"),
+    value("manage-cgroups-mode", None, "MODE", "soft, full, strict or ignore"),
+    value("empty-ns", None, "KIND", "a namespace that is not kept"),
+    switch("auto-dedup", None, "without double pages"),
+    value("lsm-profile", None, "TYPE:NAME", "label of the processes"),
+    value("lsm-mount-context", None, "LABEL", "label of the mounts"),
+    value("bundle", Some('b'), "DIR", "directory of config.json"),
+    value("config", Some('f'), "FILE", "another name for config.json"),
+    value("console-socket", None, "SOCKET", "where the terminal's master is sent"),
+    value("pid-file", None, "FILE", "where the process ID is written"),
+    value("preserve-fds", None, "N", "pass N more descriptors"),
+    switch("detach", Some('d'), "do not wait for the process"),
+    switch("no-pivot", None, "move the root instead of pivoting"),
+    switch("no-subreaper", None, "ignored"),
+];
 const MONITOR: &[Flag] = &[value("dir", None, "DIR", "directory of monitor.json")];
+
+/// What `checkpoint` and `restore` say.
+pub(crate) const NO_CHECKPOINT: &str = "hako-runc cannot checkpoint or restore containers: it does not use CRIU, and has no \
+engine of its own for that yet. The flags are runc's, and do nothing.";
 
 /// Every verb.
 pub(crate) const VERBS: &[Verb] = &[
@@ -120,7 +161,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "create",
         usage: "ID",
         help: "make a container",
-        about: "",
+        about: "The process waits, with all of the container around it, for `start`.",
         flags: CREATE,
         stop: Stop::Never,
         run: run::create,
@@ -129,7 +170,8 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "start",
         usage: "ID",
         help: "run a created container's program",
-        about: "",
+        about: "With NOTIFY_SOCKET, it returns when the container has said READY=1, and tells the service
+manager.",
         flags: &[],
         stop: Stop::Never,
         run: run::start,
@@ -138,7 +180,8 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "run",
         usage: "ID",
         help: "create, start, wait, delete",
-        about: "",
+        about: "Standard streams and signals are the process's, and its exit status is this command's. With
+--detach it returns when the process runs.",
         flags: RUN,
         stop: Stop::Never,
         run: run::run,
@@ -147,7 +190,8 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "exec",
         usage: "ID COMMAND [ARG...]",
         help: "run one more process in a container",
-        about: "",
+        about: "With --process FILE, a process document takes the place of COMMAND and of all flags for single
+fields. LISTEN_FDS and its descriptors are passed on, before those of --preserve-fds.",
         flags: EXEC,
         stop: Stop::After(2),
         run: run::exec,
@@ -165,7 +209,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "list",
         usage: "",
         help: "list containers",
-        about: "",
+        about: "--format json prints the states of all containers as one list.",
         flags: LIST,
         stop: Stop::Never,
         run: inspect::list,
@@ -174,16 +218,18 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "ps",
         usage: "ID [PS OPTIONS]",
         help: "list a container's processes",
-        about: "",
+        about: "PS OPTIONS go to ps(1), and -ef where there are none: its table must have a column PID. --format
+json prints process IDs alone, and needs no ps.",
         flags: PS,
-        stop: Stop::After(2),
+        stop: Stop::After(1),
         run: inspect::ps,
     },
     Verb {
         name: "kill",
         usage: "ID [SIGNAL]",
         help: "send a signal",
-        about: "",
+        about: "SIGNAL is a name, with or without SIG, or a number; TERM where there is none. KILL ends every
+process of a container without a PID namespace of its own.",
         flags: KILL,
         stop: Stop::Never,
         run: run::kill,
@@ -192,7 +238,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "pause",
         usage: "ID",
         help: "stop all processes",
-        about: "",
+        about: "By cgroup.freeze, or on cgroup v1 alone by the freezer.",
         flags: &[],
         stop: Stop::Never,
         run: run::pause,
@@ -210,7 +256,7 @@ pub(crate) const VERBS: &[Verb] = &[
         name: "delete",
         usage: "ID",
         help: "remove a container",
-        about: "",
+        about: "With --force a container that is not there is no error.",
         flags: DELETE,
         stop: Stop::Never,
         run: run::delete,
@@ -253,6 +299,24 @@ the container.",
         flags: &[],
         stop: Stop::Never,
         run: inspect::features,
+    },
+    Verb {
+        name: "checkpoint",
+        usage: "ID",
+        help: "not available",
+        about: NO_CHECKPOINT,
+        flags: CHECKPOINT,
+        stop: Stop::Never,
+        run: inspect::no_checkpoint,
+    },
+    Verb {
+        name: "restore",
+        usage: "ID",
+        help: "not available",
+        about: NO_CHECKPOINT,
+        flags: CHECKPOINT,
+        stop: Stop::Never,
+        run: inspect::no_checkpoint,
     },
     Verb {
         name: "plan",

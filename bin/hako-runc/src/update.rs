@@ -13,7 +13,7 @@ const DOCUMENT_MAX: u64 = 4 << 20;
 
 /// `update`.
 pub(crate) fn update(context: &Context, parsed: &Parsed) -> Outcome {
-    let container = Container::load(&context.root, parsed.one("container ID")?)?;
+    let container = Container::load(&context.root, parsed.id("update")?)?;
     let changes = Changes {
         resources: match parsed.get("resources") {
             Some(path) => document(path)?,

@@ -8,6 +8,7 @@ use hako_tests::{
     command::{self, wait_until},
     pty::Terminal,
     runtime::Container,
+    skip,
 };
 use serde_json::{Value, json};
 
@@ -220,4 +221,242 @@ pub(crate) const CASES: &[Case] = &[
         let container = Container::new(Bundle::new());
         container.call(&["state"]).fails();
     }),
+    Case::new("options-anywhere", "runc(8)", "options stand before and after the ID", || {
+        for words in [&["--bundle", "B", "ID"][..], &["ID", "-b", "B"], &["-bundle=B", "ID"]] {
+            let container = Container::new(Bundle::sh("echo it runs"));
+            let bundle = container.bundle.path().to_string_lossy().into_owned();
+            let words: Vec<String> =
+                words
+                    .iter()
+                    .map(|w| {
+                        if *w == "ID" { container.id().to_owned() } else { w.replace('B', &bundle) }
+                    })
+                    .collect();
+            container.bundle.write();
+            let mut command = container.runtime();
+            command.arg("run").args(&words);
+            command::run(&mut command).prints("it runs");
+        }
+    })
+    .peers_fail(&[
+        ("runc", "takes no options behind the ID"),
+        ("crun", "takes no long option behind one dash"),
+    ]),
+    Case::new("help", "runc(8)", "every verb has a help text with its flags", || {
+        let container = Container::new(Bundle::new());
+        let help = container.call(&["--help"]);
+        for verb in [
+            "create", "start", "run", "exec", "state", "list", "ps", "kill", "delete", "pause",
+            "resume", "update", "events", "spec", "features",
+        ] {
+            assert!(help.stdout.contains(verb), "{help}");
+            let usage = container.call(&[verb, "--help"]).ok().to_lowercase();
+            assert!(usage.contains("usage"), "{verb}: {usage}");
+        }
+        container.call(&["update", "--help"]).says("--memory-swap");
+    })
+    .peers_fail(&[("crun", "1.8 has no events and no features")]),
+    Case::new("ps", "runc ps(8)", "the container's processes, as a table and as JSON", || {
+        let container = sleeping(|_| ());
+        let pid = container.pid().to_string();
+        let json = container.call(&["ps", "--format", "json", container.id()]);
+        let pids: Vec<u32> = serde_json::from_str(json.ok()).expect("a list of numbers");
+        assert!(pids.contains(&container.pid()), "{json}");
+        for options in [&[][..], &["-e", "-o", "pid,comm"], &["-ef"]] {
+            let table = container.call(&[&["ps", container.id()], options].concat());
+            let text = table.ok();
+            assert!(text.lines().next().is_some_and(|head| head.contains("PID")), "{table}");
+            assert!(text.lines().any(|l| l.split_whitespace().any(|w| w == pid)), "{table}");
+        }
+        container.call(&["ps", container.id(), "-o", "comm"]).fails().complains("PID");
+        container.call(&["ps", "--format", "tablet", container.id()]).fails();
+    })
+    .peers_fail(&[("crun", "takes no options for ps(1)")]),
+    Case::new("list", "runc list(8)", "containers as a table, as JSON, as IDs", || {
+        let container = sleeping(|_| ());
+        let table = container.call(&["list"]);
+        let mut lines = table.ok().lines();
+        let head: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+        assert_eq!(head, ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], "{table}");
+        let row = lines.next().unwrap_or_default();
+        assert!(row.starts_with(container.id()) && row.contains("running"), "{table}");
+        let json = container.call(&["list", "-f", "json"]);
+        let list: Value = serde_json::from_str(json.ok()).expect("JSON");
+        assert_eq!(list[0]["id"], container.id(), "{list}");
+        assert_eq!(list[0]["pid"], container.pid(), "{list}");
+        assert!(list[0]["created"].is_string() && list[0]["bundle"].is_string(), "{list}");
+        container.call(&["list", "--quiet"]).prints(container.id());
+        container.call(&["list", "--format", "xml"]).fails();
+    })
+    .peers_fail(&[("crun", "1.8 names the columns otherwise")]),
+    Case::new(
+        "kill-without-pid-namespace",
+        "runc kill(8)",
+        "KILL ends all processes of a container that shares the host's PID namespace",
+        || {
+            let script = "trap '' TERM; (exec sleep 1000) & echo up; wait";
+            let container = sleeping(|bundle| {
+                bundle.without_namespace("pid");
+                bundle.spec["process"]["args"] = json!(["sh", "-c", script]);
+            });
+            let json = container.call(&["ps", "--format", "json", container.id()]);
+            let pids: Vec<u32> = serde_json::from_str(json.ok()).expect("a list of numbers");
+            assert!(pids.len() > 1, "{pids:?}");
+            container.kill("KILL").ok();
+            for pid in pids {
+                let stat = format!("/proc/{pid}/stat");
+                wait_until("it ended", || {
+                    fs::read_to_string(&stat).map_or(true, |s| s.contains(") Z"))
+                });
+            }
+        },
+    )
+    .peers_fail(&[("runc", "1.1 ends the first one"), ("crun", "ends the first one")]),
+    Case::new("kill-regex", "crun kill(1)", "--regex means all containers that match", || {
+        let container = sleeping(|_| ());
+        let mut command = container.runtime();
+        command.args(["kill", "--regex", &format!("^{}$", container.id()), "KILL"]);
+        command::run(&mut command).ok();
+        container.wait_stopped();
+        container.call(&["delete", "--regex", "no-such-.*"]).ok();
+        container.call(&["delete", "--regex", &format!("^{}", container.id())]).ok();
+        container.call(&["state", container.id()]).fails();
+    })
+    .peers_fail(&[("runc", "has no --regex"), ("crun", "1.8 deletes nothing that stopped")]),
+    Case::new("delete-force-absent", "runc delete(8)", "--force of what is not there", || {
+        let container = Container::new(Bundle::new());
+        container.call(&["delete", container.id()]).fails();
+        container.call(&["delete", "--force", container.id()]).ok();
+    }),
+    Case::new("exec-flags", EXEC, "--cap, --no-new-privs, --additional-gids", || {
+        let container = sleeping(|bundle| {
+            bundle.spec["process"]["noNewPrivileges"] = json!(false);
+        });
+        let status = ["sh", "-c", "grep -E '^(CapEff|CapBnd|NoNewPrivs|Groups)' /proc/self/status"];
+        let options =
+            ["--cap", "CAP_SYS_TIME", "--no-new-privs", "--additional-gids", "7", "-g", "8"];
+        let output = container.exec(&options, &status);
+        let text = output.ok();
+        for line in ["CapEff:\t0000000022000420", "CapBnd:\t0000000022000420", "NoNewPrivs:\t1"] {
+            assert!(text.contains(line), "{line}: {output}");
+        }
+        let groups = text.lines().find(|l| l.starts_with("Groups:")).unwrap_or_default();
+        assert_eq!(groups.trim_end(), "Groups:\t7 8", "{output}");
+    })
+    .peers_fail(&[("crun", "1.8 has no --additional-gids")]),
+    Case::new(
+        "exec-paused",
+        EXEC,
+        "a paused container is executed in only with --ignore-paused",
+        || {
+            let container = sleeping(|_| ());
+            container.call(&["pause", container.id()]).ok();
+            container.exec(&[], &["true"]).fails().complains("paused");
+            let mut command = container.runtime();
+            command.args(["exec", "--ignore-paused", container.id(), "echo", "thawed"]);
+            command.stdout(std::process::Stdio::piped());
+            let child = command.spawn().expect("the runtime starts");
+            container.call(&["resume", container.id()]).ok();
+            let output = child.wait_with_output().expect("it ends");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "thawed\n");
+        },
+    )
+    .peers_fail(&[("crun", "waits in it")]),
+    Case::new("exec-cgroup", EXEC, "--cgroup puts it into a cgroup below the container's", || {
+        let container = sleeping(|_| ());
+        let parents = container.cgroups();
+        assert!(!parents.is_empty());
+        container.exec(&["--cgroup", "below"], &["true"]).fails();
+        container.exec(&["--cgroup", "../up"], &["true"]).fails();
+        for parent in &parents {
+            fs::create_dir(parent.join("below")).expect("a cgroup below");
+        }
+        let own = container.exec(&["--cgroup", "/below"], &["cat", "/proc/self/cgroup"]);
+        let inside = own.ok().lines().filter(|line| line.ends_with("/below")).count();
+        assert!(inside >= 1, "{own}");
+        container.delete(&["--force"]).ok();
+        assert!(container.cgroups().is_empty(), "{:?}", container.cgroups());
+    })
+    .peers_fail(&[("crun", "leaves its cgroups"), ("runc", "leaves what it has not made")]),
+    Case::new(
+        "listen-fds",
+        "sd_listen_fds(3)",
+        "LISTEN_FDS and its descriptors go to the process",
+        || {
+            let script = "echo $LISTEN_FDS $LISTEN_PID; cat <&3; cat <&4";
+            let container = Container::new(Bundle::sh(script));
+            let inner = container.run_command(&["--preserve-fds", "1"]);
+            let place = container.bundle.place();
+            let (three, four) = (place.write("three", "3"), place.write("four", "4"));
+            let mut shell = std::process::Command::new("sh");
+            let line = format!(
+                "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\" 3<{} 4<{}",
+                three.display(),
+                four.display()
+            );
+            shell.args(["-c", &line, "sh"]).arg(inner.get_program()).args(inner.get_args());
+            command::run(&mut shell).prints("1 1\n34");
+        },
+    )
+    .peers_fail(&[("crun", "sets no LISTEN_PID")]),
+    Case::new("notify-socket", "sd_notify(3)", "what the container says is passed on", || {
+        // busybox has no client of Unix datagrams: what is looked at is the socket's place.
+        if hako_tests::runtime::name_under_test() == "runc" {
+            skip!("runc 1.1 does not end");
+        }
+        let script =
+            "echo $NOTIFY_SOCKET; test -S $NOTIFY_SOCKET && echo socket; touch /run/notify/x";
+        let container = Container::new(Bundle::sh(script));
+        let manager = container.bundle.path().join("manager.sock");
+        let _service = std::os::unix::net::UnixDatagram::bind(&manager).expect("a socket");
+        let mut command = container.run_command(&[]);
+        command.env("NOTIFY_SOCKET", &manager);
+        let output = command::run(&mut command);
+        assert!(output.stdout.contains("/run/notify/notify.sock\nsocket\n"), "{output}");
+        assert!(output.stderr.contains("Read-only"), "{output}");
+        // Without a manager there is none.
+        let container = Container::new(Bundle::sh("echo -$NOTIFY_SOCKET-; ls /run/notify"));
+        let output = container.run();
+        assert!(output.stdout.contains("--\n"), "{output}");
+    })
+    .peers_fail(&[("crun", "names the socket otherwise")]),
+    Case::new("checkpoint", "runc checkpoint(8)", "there is none, and it says so", || {
+        let container = sleeping(|_| ());
+        for verb in ["checkpoint", "restore"] {
+            let words = [verb, "--image-path", "/tmp", "--shell-job", container.id()];
+            container.call(&words).fails().complains("CRIU");
+        }
+        assert_eq!(container.status(), "running");
+    })
+    .peers_fail(&[("runc", "asks for the program criu"), ("crun", "has no such verbs")]),
+    Case::new("log-to-daemon", "crun(1)", "a log that nobody reads is an error", || {
+        let container = Container::new(Bundle::new());
+        if std::path::Path::new("/dev/log").exists() {
+            skip!("there is a syslog daemon");
+        }
+        container.call(&["--log", "syslog:hako", "list"]).fails().complains("/dev/log");
+        let file = container.bundle.path().join("log");
+        let to = format!("file:{}", file.display());
+        container.call(&["--log", &to, "state", "nothing"]).fails();
+        assert!(fs::read_to_string(&file).expect("it was written").contains("level=error"));
+    })
+    .peers_fail(&[("runc", "knows files only"), ("crun", "says nothing")]),
+    Case::new(
+        "cgroup-manager",
+        "crun(1)",
+        "disabled makes no cgroup, and nonsense is refused",
+        || {
+            let container = Container::new(Bundle::sh("echo up; while :; do sleep 0.1; done"));
+            let mut command = container.runtime();
+            command.args(["--cgroup-manager=disabled", "run", "--detach", "--bundle"]);
+            container.bundle.write();
+            command.arg(container.bundle.path()).arg(container.id());
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            assert!(command.status().expect("the runtime starts").success());
+            assert!(container.cgroups().is_empty(), "{:?}", container.cgroups());
+            container.call(&["--cgroup-manager=none", "create", "x"]).fails();
+            container.call(&["--rootless=perhaps", "create", "x"]).fails();
+        },
+    )
+    .peers_fail(&[("runc", "has no such option"), ("crun", "1.8 takes any word")]),
 ];

@@ -73,6 +73,9 @@ impl Drop for Init {
 pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
     check_host(&plan)?;
     let state = StateDir::create(&plan.options.state_root, &plan.options.id)?;
+    if plan.options.notify {
+        state.make_notify()?;
+    }
     let cgroup = create_cgroup(&plan)?;
     let mut rdt = RdtGuard::create(&plan)?;
     let mut fds = open_descriptors(&plan, &state, cgroup.as_ref().map(|c| c.cgroup()), stdio)?;
@@ -163,7 +166,8 @@ impl Drop for RdtGuard {
     }
 }
 
-/// Makes the cgroups. An ordinary user who asks for no limits does without, where it may not.
+/// Makes the cgroups. An ordinary user who asks for no limits does without, where it may not
+/// ([`crate::Options::cgroup_optional`]).
 fn create_cgroup(plan: &Plan) -> Result<Option<hako_cgroup::Created>> {
     let Some(cgroup) = &plan.cgroup else { return Ok(None) };
     match cgroup.create() {
@@ -174,7 +178,7 @@ fn create_cgroup(plan: &Plan) -> Result<Option<hako_cgroup::Created>> {
             }
             Ok(Some(created))
         }
-        Err(e) if e.is_permission() && !plan.options.privileged && cgroup.limits_nothing() => {
+        Err(e) if e.is_permission() && plan.options.cgroup_optional && cgroup.limits_nothing() => {
             Ok(None)
         }
         Err(e) => Err(e.into()),

@@ -34,8 +34,9 @@ pub struct ExecOptions {
     pub refused_limits: RefusedLimits,
     /// Environment added to the process's own.
     pub extra_env: Vec<String>,
-    /// A cgroup below the container's.
-    pub cgroup: Option<String>,
+    /// Cgroups below the container's: `path` for all hierarchies, or `controller,…:path` for some
+    /// of v1.
+    pub cgroups: Vec<String>,
     /// Also in a paused container, where it will wait.
     pub ignore_paused: bool,
     /// The signal that the process gets when the calling *thread* ends.
@@ -49,7 +50,7 @@ impl Default for ExecOptions {
             preserve_fds: 0,
             refused_limits: RefusedLimits::Fail,
             extra_env: Vec::new(),
-            cgroup: None,
+            cgroups: Vec::new(),
             ignore_paused: false,
             parent_death_signal: None,
         }
@@ -122,7 +123,7 @@ impl Container {
             // The container hands controllers down to cgroups of its own (an init system does), and
             // so takes no process itself: then beside its init.
             (Err(Error::Call { call: "clone3", errno: Errno::EBUSY, .. }), Some(cgroup))
-                if options.cgroup.is_none() =>
+                if options.cgroups.is_empty() =>
             {
                 fds.unified = cgroup.open_unified_of(self.file.pid)?;
                 spawn(&fds)?
@@ -239,28 +240,34 @@ impl Container {
 
     fn open_cgroups(&self, options: &ExecOptions, fds: &mut Fds) -> Result<()> {
         let Some(cgroup) = self.cgroup() else { return Ok(()) };
-        let Some(below) = options.cgroup.as_deref().filter(|c| !c.is_empty() && *c != "/") else {
+        if options.cgroups.iter().all(|c| c == "/") {
             fds.unified = cgroup.open_unified()?;
             fds.cgroup = cgroup.open_v1()?;
             return Ok(());
-        };
-        // "path" is for all hierarchies, "controller,…:path" for some of v1.
-        let (controllers, path) =
-            below.split_once(':').map_or((None, below), |(c, p)| (Some(c), p));
-        let path = std::path::Path::new(path.trim_start_matches('/'));
-        if path.components().any(|c| !matches!(c, std::path::Component::Normal(_))) {
-            return Err(Error::Unsupported(format!(
-                "cgroup {below:?} is not below the container's"
-            )));
+        }
+        let mut below = Vec::with_capacity(options.cgroups.len());
+        for text in &options.cgroups {
+            let (controllers, path) =
+                text.split_once(':').map_or((None, text.as_str()), |(c, p)| (Some(c), p));
+            let path = std::path::Path::new(path.trim_start_matches('/'));
+            if path.components().any(|c| !matches!(c, std::path::Component::Normal(_))) {
+                return Err(Error::Unsupported(format!(
+                    "cgroup {text:?} is not below the container's"
+                )));
+            }
+            below.push((controllers, path));
         }
         for directory in cgroup.directories() {
-            let chosen =
+            let names = directory.mount.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let means = |(controllers, _): &&(Option<&str>, _)| {
                 controllers.is_none_or(|list| {
-                    directory.mount.file_name().and_then(|n| n.to_str()).is_some_and(|name| {
-                        list.split(',').any(|c| name.split(',').any(|n| n == c))
-                    })
-                });
-            let dir = if chosen { directory.path.join(path) } else { directory.path.clone() };
+                    list.split(',').any(|c| !c.is_empty() && names.split(',').any(|n| n == c))
+                })
+            };
+            let dir = match below.iter().rev().find(means) {
+                Some((_, path)) => directory.path.join(path),
+                None => directory.path.clone(),
+            };
             if directory.unified {
                 let flags = hako_sys::fs::OpenFlags::RDONLY | hako_sys::fs::OpenFlags::DIRECTORY;
                 fds.unified = Some(open_path(&dir, flags)?);

@@ -254,6 +254,13 @@ impl Container {
         let Some(pidfd) = self.process()? else {
             return Err(self.wrong("kill", Status::Stopped));
         };
+        // Without a PID namespace of its own nothing else ends its other processes.
+        if number == 9
+            && let Some(cgroup) = self.cgroup()
+            && !self.owns_pid_namespace()?
+        {
+            return cgroup.kill_all().map_err(Error::from);
+        }
         match hako_sys::process::pidfd_send_signal(pidfd.as_fd(), number) {
             Ok(()) => {}
             Err(Errno::ESRCH) => return Err(self.wrong("kill", Status::Stopped)),
@@ -268,6 +275,14 @@ impl Container {
             cgroup.thaw()?;
         }
         Ok(())
+    }
+
+    fn owns_pid_namespace(&self) -> Result<bool> {
+        if self.file.namespaces & Kind::Pid.flag() == 0 {
+            return Ok(false);
+        }
+        let linux = self.config()?.linux.unwrap_or_default();
+        Ok(linux.namespaces.iter().any(|n| n.kind == "pid" && n.path.is_none()))
     }
 
     /// Stops all its processes from running, until [`Container::resume`].
@@ -291,6 +306,11 @@ impl Container {
     pub(crate) fn need_cgroup(&self) -> Result<&hako_cgroup::Cgroup> {
         self.cgroup()
             .ok_or_else(|| Error::Unsupported(format!("container {} has no cgroup", self.file.id)))
+    }
+
+    /// The directory that the container has as `/run/notify`, of a container of this ID.
+    pub fn notify_dir(state_root: &Path, id: &str) -> PathBuf {
+        state_root.join(id).join(state::NOTIFY)
     }
 
     /// Its network's `/proc/net/dev`; `None` where it has no network of its own, or has ended.

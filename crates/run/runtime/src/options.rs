@@ -31,12 +31,17 @@ pub struct Options {
     pub parent_death_signal: Option<i32>,
     /// How control groups are made.
     pub cgroup: CgroupDriver,
+    /// Whether a cgroup that the caller may not make is no error, where it limits nothing.
+    pub cgroup_optional: bool,
     /// The cgroups of this machine; looked at by [`crate::Plan::new`] where absent.
     pub cgroups: Option<hako_cgroup::Host>,
     /// Whether the container joins every hierarchy of cgroup v1, or only those it needs.
     pub join_cgroups: hako_cgroup::Join,
     /// Version of the kernel's Landlock; asked of it by [`crate::Plan::new`] where absent.
     pub landlock: Option<u32>,
+    /// Whether the container is told of a `NOTIFY_SOCKET` (sd_notify(3)): in the directory that
+    /// [`crate::Container::notify_dir`] names, where the caller listens.
+    pub notify: bool,
     /// Environment added to the process's own.
     pub extra_env: Vec<String>,
     /// Whether the caller is root, and need not ask newuidmap(1) for IDs.
@@ -58,9 +63,11 @@ impl Options {
             refused_limits: RefusedLimits::Fail,
             parent_death_signal: None,
             cgroup: CgroupDriver::Cgroupfs,
+            cgroup_optional: hako_sys::cred::effective_uid() != 0,
             cgroups: None,
             join_cgroups: hako_cgroup::Join::Needed,
             landlock: None,
+            notify: false,
             extra_env: Vec::new(),
             privileged: hako_sys::cred::effective_uid() == 0,
         }

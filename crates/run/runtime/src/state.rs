@@ -5,6 +5,7 @@
 //!   state.json                written beside and renamed: always whole
 //!   config.json               the configuration as it was
 //!   exec.fifo                 while the process waits for `start`
+//!   notify/notify.sock        where the container says that it is ready, if anybody wants to know
 //!   failure                   what went wrong after `start` (see wire.rs)
 //! ```
 //!
@@ -27,6 +28,8 @@ use crate::{Error, Result};
 pub(crate) const GATE: &str = "exec.fifo";
 /// Name of the failure record.
 pub(crate) const FAILURE: &str = "failure";
+/// The directory with the container's end of sd_notify(3).
+pub(crate) const NOTIFY: &str = "notify";
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 
@@ -155,6 +158,13 @@ impl StateDir {
         written.map_err(|e| Error::io("write", &path, &e))
     }
 
+    /// A new directory for a socket that the container may write to.
+    pub(crate) fn make_notify(&self) -> Result<()> {
+        let path = self.path.join(NOTIFY);
+        let mut builder = std::fs::DirBuilder::new();
+        builder.mode(0o755).create(&path).map_err(|e| Error::io("mkdir", &path, &e))
+    }
+
     /// A new FIFO, open at both ends.
     pub(crate) fn make_gate(&self) -> Result<OwnedFd> {
         let object = || self.path.join(GATE).display().to_string();
@@ -220,6 +230,13 @@ fn remove(path: &Path) -> Result<()> {
             }
             _ => {}
         }
+    }
+    // The container sees this one, and may have written there.
+    match std::fs::remove_dir_all(path.join(NOTIFY)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("rmdir", path.join(NOTIFY), &e));
+        }
+        _ => {}
     }
     match std::fs::remove_dir(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("rmdir", path, &e)),
