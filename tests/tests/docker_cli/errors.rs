@@ -1,6 +1,8 @@
 //! Failing well: Docker's texts and exit codes, and nothing left behind.
 
-use hako_tests::{Case, install::Hako};
+use std::process::Stdio;
+
+use hako_tests::{Case, command, install::Hako};
 
 const CODES: &str = "docker run(1), exit status";
 
@@ -257,6 +259,31 @@ pub(crate) const CASES: &[Case] = &[
                 shell.env(name, value.unwrap_or_default());
             }
             hako_tests::command::run(&mut shell).is_sane().prints("done");
+        },
+    ),
+    Case::new("error-unheard", CODES, "nobody to tell of an error is no reason to crash", || {
+        let hako = Hako::new();
+        for (words, code) in [
+            (&["frobnicate"][..], 1),
+            (&["rm", "nosuch"], 1),
+            (&["run", "--rm", "nosuch"], 125),
+            (&["run", "--nosuch"], 125),
+            (&["ps", "word"], 1),
+        ] {
+            let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+            let child = hako.command(words).stderr(full).stdout(Stdio::null()).spawn();
+            command::finish(child.expect("it starts"), format!("{words:?}")).exits(code);
+        }
+    }),
+    Case::new(
+        "error-texts",
+        CODES,
+        "errors are the kernel's words, without Rust's numbers",
+        || {
+            let hako = Hako::new();
+            let output = hako.call(&["load", "-i", "/no/such/file"]);
+            output.exits(1).complains("no such file or directory");
+            assert!(!output.stderr.contains("os error"), "{output}");
         },
     ),
 ];

@@ -145,4 +145,103 @@ pub(crate) const CASES: &[Case] = &[
             hako.call(&words).prints("Loaded image: busybox:test");
         },
     ),
+    Case::new(
+        "output-unread",
+        "docker run(1)",
+        "who stops reading ends hako, not the container, and nothing hangs",
+        || {
+            let hako = Hako::with_busybox();
+            let script = "for i in $(seq 1000); do echo $i; sleep 0.1; done";
+            let mut child =
+                hako.spawn(&["run", "--name", "box", "busybox:test", "sh", "-c", script]);
+            let mut pipe = child.stdout.take().expect("it is piped");
+            let mut byte = [0];
+            std::io::Read::read_exact(&mut pipe, &mut byte).expect("it says something");
+            drop(pipe);
+            let output = command::finish(child, "hako run".to_owned());
+            output.exits(141).complains("container box goes on");
+            assert_eq!(hako.inspect("box")["State"]["Running"], true);
+
+            // One that ends by itself soon has its own code, and is removed.
+            let mut child =
+                hako.spawn(&["run", "--rm", "busybox:test", "sh", "-c", "echo x; exit 7"]);
+            drop(child.stdout.take());
+            command::finish(child, "hako run".to_owned()).exits(7);
+            hako.call(&["ps", "-aq"]).says("").ok();
+        },
+    ),
+    Case::new(
+        "output-lost",
+        "issue: failing well",
+        "output that cannot be written is said to be lost",
+        || {
+            let hako = Hako::with_busybox();
+            for (script, code) in [("echo x", 1), ("echo x; exit 5", 5)] {
+                let mut command =
+                    hako.command(&["run", "--rm", "busybox:test", "sh", "-c", script]);
+                let full =
+                    std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+                command.stdout(full).stderr(std::process::Stdio::piped());
+                let child = command.spawn().expect("it starts");
+                command::finish(child, script.to_owned()).exits(code).complains("no space left");
+            }
+        },
+    ),
+    Case::new(
+        "signals-all",
+        "docker run(1) --sig-proxy",
+        "any signal reaches the container, and with a terminal, too",
+        || {
+            use rustix::process::Signal;
+            let hako = Hako::with_busybox();
+            let script = "trap 'echo alarm; exit 8' ALRM; trap 'echo term; exit 9' TERM; \
+                          echo ready; while :; do sleep 0.05; done";
+            let words = ["run", "--rm", "--name", "box", "busybox:test", "sh", "-c", script];
+            let child = hako.spawn(&words);
+            command::wait_until("it is ready", || {
+                hako.call(&["logs", "box"]).stdout.contains("ready")
+            });
+            send_signal(child.id(), Signal::ALARM);
+            command::finish(child, "hako run".to_owned()).exits(8).says("alarm");
+
+            let words = ["run", "--rm", "-it", "busybox:test", "sh", "-c", script];
+            let terminal = Terminal::start(&hako.command(&words));
+            terminal.expect("ready");
+            send_signal(terminal.pid(), Signal::TERM);
+            assert_eq!(terminal.finish().0, 9);
+        },
+    ),
+    Case::new(
+        "signals-unheeded",
+        "docker run(1)",
+        "the third ^C ends a session with a program that heeds none, and leaves it running",
+        || {
+            let hako = Hako::with_busybox();
+            let words =
+                ["run", "--name", "box", "busybox:test", "sh", "-c", "echo ready; exec sleep 1000"];
+            let mut terminal = Terminal::start(&hako.command(&words));
+            terminal.expect("ready");
+            for n in 1..=3 {
+                terminal.send("\u{3}");
+                terminal.expect(&"^C".repeat(n));
+            }
+            let (code, text) = terminal.finish();
+            assert!(code == 130 && text.contains("forcefully exiting"), "{code}: {text}");
+            assert_eq!(hako.inspect("box")["State"]["Running"], true);
+        },
+    ),
+    Case::new(
+        "start-attached-while-running",
+        "docker start(1) -a",
+        "a container that runs is attached to",
+        || {
+            let hako = Hako::with_busybox();
+            let script = "while [ ! -e /go ]; do sleep 0.05; done; echo gone; exit 6";
+            hako.detached(&["--name", "box"], &["sh", "-c", script]);
+            let child = hako.spawn(&["start", "-a", "box"]);
+            // Whether it is attached already cannot be seen: it gets the code in any case.
+            hako.call(&["exec", "box", "touch", "/go"]).ok();
+            command::finish(child, "hako start -a".to_owned()).exits(6);
+        },
+    ),
 ];

@@ -7,6 +7,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::fd::{AsFd, BorrowedFd},
+    time::Duration,
 };
 
 use hako_engine::{
@@ -16,6 +17,7 @@ use hako_engine::{
     tty::{self, RawMode},
 };
 
+use crate::failure::say;
 use crate::{
     detach::{DetachKeys, Typed},
     failure::Failure,
@@ -24,15 +26,32 @@ use crate::{
 /// A pipe that polls writable takes this much without blocking (PIPE_BUF).
 const OUTPUT_PIECE: usize = 4096;
 
-/// Signals that a terminal or a user sends to a program in the foreground.
-const FORWARDED: &[i32] = &[
-    signal::SIGHUP,
-    signal::SIGINT,
-    signal::SIGQUIT,
-    signal::SIGTERM,
-    signal::SIGUSR1,
-    signal::SIGUSR2,
+/// What is not the container's: what nobody can take, what is about this process itself, and what
+/// stops and continues a job.
+const OWN_SIGNALS: &[i32] = &[
+    signal::SIGKILL,
+    signal::SIGSTOP,
+    signal::SIGCHLD,
+    signal::SIGPIPE,
+    signal::SIGURG,
+    signal::SIGTSTP,
+    signal::SIGCONT,
+    signal::SIGTTIN,
+    signal::SIGTTOU,
+    signal::SIGILL,
+    signal::SIGTRAP,
+    signal::SIGABRT,
+    signal::SIGBUS,
+    signal::SIGFPE,
+    signal::SIGSEGV,
+    signal::SIGSYS,
 ];
+
+/// How long a container whose output nobody reads may take to end by itself.
+const UNREAD_WITHIN: Duration = Duration::from_millis(200);
+
+/// So many SIGINT and SIGTERM that a container does not heed end the session, as in Docker.
+const PATIENCE: u32 = 3;
 
 /// How a client takes part.
 #[derive(Debug)]
@@ -56,6 +75,26 @@ pub enum Ended {
     Detached,
     /// A signal ended this side of it.
     Signalled(i32),
+    /// Nobody reads standard output any more (`hako run … | head`).
+    Unread,
+}
+
+impl Ended {
+    /// The exit code of a session, and for people why the container goes on without it.
+    pub fn code(&self, container: &str) -> u8 {
+        match self {
+            Ended::Exited(code) => u8::try_from(code & 0xff).unwrap_or(1),
+            Ended::Detached => {
+                say!("read escape sequence");
+                0
+            }
+            Ended::Signalled(signal) => u8::try_from(128 + signal).unwrap_or(1),
+            Ended::Unread => {
+                say!("hako: nobody reads standard output: container {container} goes on alone");
+                u8::try_from(128 + signal::SIGPIPE).unwrap_or(1)
+            }
+        }
+    }
 }
 
 /// Signals of this process, as something to read. To be made before the container is started, so
@@ -67,8 +106,10 @@ pub struct Signals {
 impl Signals {
     /// Takes over the signals that matter to a session.
     pub fn take() -> Result<Signals, Failure> {
-        let mut signals = FORWARDED.to_vec();
-        signals.push(signal::SIGWINCH);
+        let signals: Vec<i32> = (1..=signal::RTMAX)
+            // Those between are the C library's own.
+            .filter(|n| !OWN_SIGNALS.contains(n) && !(32..signal::RTMIN).contains(n))
+            .collect();
         let about = |e| Failure::new(format!("signals: {e}"));
         signal::block(&signals).map_err(about)?;
         Ok(Signals { descriptor: SignalFd::new(&signals).map_err(about)? })
@@ -114,6 +155,10 @@ struct Loop<'s> {
     written: usize,
     to_stderr: bool,
     ended: Option<Ended>,
+    /// Why output is lost, where it is not for want of a reader.
+    lost: Option<io::Error>,
+    /// SIGINT and SIGTERM so far.
+    interrupts: u32,
 }
 
 impl<'s> Loop<'s> {
@@ -133,6 +178,8 @@ impl<'s> Loop<'s> {
             written: 0,
             to_stderr: false,
             ended: None,
+            lost: None,
+            interrupts: 0,
         })
     }
 
@@ -140,7 +187,7 @@ impl<'s> Loop<'s> {
         loop {
             if self.pending.is_empty() {
                 if let Some(ended) = self.ended.take() {
-                    return Ok(ended);
+                    return self.complete(ended, attachment);
                 }
                 self.receive(attachment)?;
                 if !self.pending.is_empty() || self.ended.is_some() {
@@ -208,8 +255,25 @@ impl<'s> Loop<'s> {
         Ok(())
     }
 
-    /// Writes a piece of what is pending. Output whose reader is gone is dropped: that is no
-    /// reason for the container to end.
+    /// The last look at how it ended.
+    fn complete(&mut self, ended: Ended, attachment: &mut Attachment) -> Result<Ended, Failure> {
+        match ended {
+            // It may be about to end, as what wrote into a pipe nobody reads mostly does.
+            Ended::Unread => Ok(match attachment.wait(Some(UNREAD_WITHIN))? {
+                Some(exit) => Ended::Exited(exit.code),
+                None => Ended::Unread,
+            }),
+            Ended::Exited(code) => {
+                let Some(error) = self.lost.take() else { return Ok(ended) };
+                say!("hako: writing output: {error}");
+                Ok(Ended::Exited(if code == 0 { 1 } else { code }))
+            }
+            Ended::Detached | Ended::Signalled(_) => Ok(ended),
+        }
+    }
+
+    /// Writes a piece of what is pending. What cannot be written is dropped: that is no reason for
+    /// the container to end.
     fn write(&mut self) {
         let out = if self.to_stderr { &mut self.stderr } else { &mut self.stdout };
         let end = self.pending.len().min(self.written + OUTPUT_PIECE);
@@ -217,7 +281,21 @@ impl<'s> Loop<'s> {
             Ok(n) => self.written += n,
             Err(e)
                 if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
-            Err(_) => self.written = self.pending.len(),
+            Err(e) => {
+                self.written = self.pending.len();
+                match e.kind() {
+                    // To stand for a reader that has had enough would keep a pipeline for ever.
+                    io::ErrorKind::BrokenPipe if !self.to_stderr && self.ended.is_none() => {
+                        self.ended = Some(Ended::Unread);
+                    }
+                    io::ErrorKind::BrokenPipe => {}
+                    // A terminal that hung up: SIGHUP says the rest.
+                    _ if self.session.tty => {}
+                    _ => {
+                        self.lost.get_or_insert(e);
+                    }
+                }
+            }
         }
         if self.written == self.pending.len() {
             self.pending.clear();
@@ -236,9 +314,21 @@ impl<'s> Loop<'s> {
                 if let (true, Some(size)) = (self.session.tty, window_size()) {
                     attachment.resize(size).map_err(|e| about(&e))?;
                 }
-            } else if self.session.sig_proxy && !self.session.tty {
-                attachment.signal(number).map_err(|e| about(&e))?;
-            } else {
+                continue;
+            }
+            if !self.session.sig_proxy {
+                return Ok(Some(Ended::Signalled(number)));
+            }
+            attachment.signal(number).map_err(|e| about(&e))?;
+            if matches!(number, signal::SIGINT | signal::SIGTERM) {
+                self.interrupts += 1;
+            }
+            if self.interrupts == PATIENCE {
+                say!("\ngot {PATIENCE} SIGTERM/SIGINTs, forcefully exiting");
+                return Ok(Some(Ended::Signalled(number)));
+            }
+            // The terminal is gone, and with it whoever we are here for.
+            if number == signal::SIGHUP && self.session.tty {
                 return Ok(Some(Ended::Signalled(number)));
             }
         }

@@ -1,5 +1,7 @@
 //! How a command fails: what is printed, and the exit code scripts look at.
 
+use std::{fmt, io::Write as _};
+
 use crate::flag::FlagError;
 
 /// Exit code of a flag error, and of everything that goes wrong before a container's process runs.
@@ -77,4 +79,51 @@ impl From<std::io::Error> for Failure {
 /// Success.
 pub fn success() -> Outcome {
     Ok(0)
+}
+
+/// Says something on standard error, like `eprintln!`. Where that cannot be written to there is
+/// nobody left to tell, which is no reason to panic.
+macro_rules! say {
+    ($($words:tt)*) => {
+        $crate::failure::write_line(format_args!($($words)*))
+    };
+}
+pub(crate) use say;
+
+pub(crate) fn write_line(words: fmt::Arguments<'_>) {
+    let line = plain(&words.to_string()) + "\n";
+    let _nobody = std::io::stderr().lock().write_all(line.as_bytes());
+}
+
+/// Without the numbers that Rust's library puts behind what the kernel said.
+pub(crate) fn plain(message: &str) -> String {
+    let mut pieces = message.split(" (os error ");
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        match piece.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => text += rest,
+            _ => {
+                text += " (os error ";
+                text += piece;
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_of_errors_are_left_out() {
+        for (message, want) in [
+            (
+                "open /x: No such file or directory (os error 2)",
+                "open /x: No such file or directory",
+            ),
+            ("a (os error 2); b (os error 13): c", "a; b: c"),
+            ("nothing (os error x) and (os error 1", "nothing (os error x) and (os error 1"),
+        ] {
+            assert_eq!(super::plain(message), want);
+        }
+    }
 }

@@ -34,7 +34,7 @@ pub use hako_engine::Embedded;
 use hako_engine::{Engine, Places};
 
 use crate::{
-    failure::Failure,
+    failure::{Failure, say},
     flag::{Completes, Flag, FlagError, Group, Order},
 };
 
@@ -100,7 +100,7 @@ pub fn main(embedded: Embedded) -> ExitCode {
     let code = match args {
         Ok(args) => run(embedded, &args),
         Err(arg) => {
-            eprintln!("hako: argument {arg:?} is not UTF-8");
+            say!("hako: argument {arg:?} is not UTF-8");
             return ExitCode::from(failure::CODE_HAKO);
         }
     };
@@ -109,7 +109,7 @@ pub fn main(embedded: Embedded) -> ExitCode {
         // Whoever read our output has had enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(141),
         Err(error) => {
-            eprintln!("hako: writing output: {error}");
+            say!("hako: writing output: {error}");
             ExitCode::FAILURE
         }
     }
@@ -124,7 +124,7 @@ fn run(embedded: Embedded, args: &[String]) -> io::Result<u8> {
             return Ok(0);
         }
         Err(error) => {
-            eprintln!("{error}\nSee 'hako --help'.");
+            say!("{error}\nSee 'hako --help'.");
             return Ok(failure::CODE_HAKO);
         }
     };

@@ -1,7 +1,8 @@
 //! The table of verbs, and how a command line finds its way to one.
 
-use std::io::{self, Write};
+use std::io;
 
+use crate::failure::say;
 use crate::{
     App,
     failure::{Failure, Outcome},
@@ -138,17 +139,17 @@ fn unknown(words: &[String]) -> io::Result<u8> {
                 Ok(0)
             }
             Some(second) => {
-                eprintln!("hako: unknown command: hako {first} {second}");
-                eprintln!("See 'hako {first} --help'.");
+                say!("hako: unknown command: hako {first} {second}");
+                say!("See 'hako {first} --help'.");
                 Ok(1)
             }
         };
     }
-    eprintln!("hako: '{first}' is not a hako command.");
+    say!("hako: '{first}' is not a hako command.");
     if let Some(near) = nearest(first) {
-        eprintln!("Did you mean '{near}'?");
+        say!("Did you mean '{near}'?");
     }
-    eprintln!("See 'hako --help'.");
+    say!("See 'hako --help'.");
     Ok(1)
 }
 
@@ -180,30 +181,28 @@ fn distance(a: &str, b: &str) -> usize {
 fn report(verb: &Verb, result: Outcome) -> io::Result<u8> {
     let name = verb.name();
     let is_run = name == "run";
-    let mut err = io::stderr().lock();
     let prefix = if is_run { "hako" } else { "Error" };
     match result {
         Ok(code) | Err(Failure::Said(code)) => Ok(code),
         Err(Failure::Help) => {
-            drop(err);
             help::verb(&mut io::stdout().lock(), verb)?;
             Ok(0)
         }
         Err(Failure::Flags(error)) => {
-            writeln!(err, "{error}\nSee 'hako {name} --help'.")?;
+            say!("{error}\nSee 'hako {name} --help'.");
             Ok(crate::failure::CODE_HAKO)
         }
         Err(Failure::Words(sentence)) => {
-            writeln!(err, "\"hako {name}\" {sentence}\nSee 'hako {name} --help'.\n")?;
-            writeln!(err, "Usage:  hako {name} {}\n\n{}", verb.usage, verb.about)?;
+            say!("\"hako {name}\" {sentence}\nSee 'hako {name} --help'.\n");
+            say!("Usage:  hako {name} {}\n\n{}", verb.usage, verb.about);
             Ok(1)
         }
         Err(Failure::Failed { message, code }) => {
-            writeln!(err, "{prefix}: {message}")?;
+            say!("{prefix}: {message}");
             Ok(code)
         }
         Err(Failure::Refused { message, code }) => {
-            writeln!(err, "{prefix}: {message}\nSee 'hako {name} --help'.")?;
+            say!("{prefix}: {message}\nSee 'hako {name} --help'.");
             Ok(code)
         }
     }

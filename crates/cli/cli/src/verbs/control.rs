@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::failure::say;
 use crate::{
     App,
     failure::{Failure, Outcome, success},
@@ -117,7 +118,7 @@ pub(super) const WAIT: Verb = Verb {
             match engine.find(word).and_then(|container| engine.wait(&container)) {
                 Ok(exit) => print(&format!("{}\n", exit.code))?,
                 Err(error) => {
-                    eprintln!("Error: {error}");
+                    say!("Error: {error}");
                     code = 1;
                 }
             }
@@ -165,7 +166,7 @@ pub(super) const REMOVE: Verb = Verb {
             !(options.force && matches!(found, Err(hako_engine::Error::NoContainer(_))))
         });
         for word in absent {
-            eprintln!("Error: No such container: {word}");
+            say!("Error: No such container: {word}");
         }
         match words.is_empty() {
             true => success(),

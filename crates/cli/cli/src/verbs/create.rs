@@ -9,6 +9,7 @@ use std::{
 use hako_engine::{Container, CreateRequest, Engine, Error, Record, options};
 use hako_oci::{Digest, Platform, Reference, platform, reference};
 
+use crate::failure::say;
 use crate::{
     failure::{CODE_HAKO, Failure, success},
     flag::{self, Completes, Order},
@@ -123,7 +124,7 @@ pub(super) fn create(
         Err(error) if error.is_no_image() && draft.pull == Pull::Missing => {
             let full = image.parse::<Reference>().map(|r| r.with_default_tag().familiar());
             let name = full.unwrap_or(image);
-            eprintln!("Unable to find image '{name}' locally");
+            say!("Unable to find image '{name}' locally");
             return Err(no_pull(&name));
         }
         created => created.map_err(engine_failure)?,

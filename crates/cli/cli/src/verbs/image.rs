@@ -10,6 +10,7 @@ use hako_docker::image::{DeleteItem, HistoryItem};
 use hako_engine::{Engine, Source, Summary, time::Timestamp};
 use hako_oci::Reference;
 
+use crate::failure::say;
 use crate::{
     App,
     failure::{Failure, Outcome, success},
@@ -360,7 +361,7 @@ fn save_to(engine: &Engine, words: &[String], path: &Path) -> Result<(), Failure
     if saved.is_err()
         && let Err(error) = std::fs::remove_file(&beside)
     {
-        eprintln!("hako: {}: {error}", beside.display());
+        say!("hako: {}: {error}", beside.display());
     }
     saved
 }
@@ -403,10 +404,10 @@ pub(super) const REMOVE: Verb = Verb {
                     print(&items.iter().map(line).collect::<String>())?;
                 }
                 Err(error) if error.is_no_image() && options.force => {
-                    eprintln!("Error: No such image: {word}");
+                    say!("Error: No such image: {word}");
                 }
                 Err(error) => {
-                    eprintln!("Error: {error}");
+                    say!("Error: {error}");
                     code = 1;
                 }
             }

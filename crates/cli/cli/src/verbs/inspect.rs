@@ -4,6 +4,7 @@ use hako_engine::{Engine, Error};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::failure::say;
 use crate::{
     App,
     failure::{Failure, Outcome},
@@ -148,7 +149,7 @@ fn run(app: &App, verb: &Verb, flags: &[Group<Options>], kind: Kind, args: &[Str
         Kind::Image => "image",
     };
     for word in &absent {
-        eprintln!("Error: No such {what}: {word}");
+        say!("Error: No such {what}: {word}");
     }
     Ok(u8::from(!absent.is_empty()))
 }

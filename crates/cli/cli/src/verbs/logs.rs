@@ -7,6 +7,7 @@ use hako_engine::{
     time::Timestamp,
 };
 
+use crate::failure::say;
 use crate::{
     App,
     failure::{Failure, Outcome, success},
@@ -93,7 +94,7 @@ fn run(app: &App, verb: &Verb, args: &[String]) -> Outcome {
     }
     out.flush()?;
     if reader.damaged() > 0 {
-        eprintln!("Error: {} damaged lines of the log were left out", reader.damaged());
+        say!("Error: {} damaged lines of the log were left out", reader.damaged());
     }
     success()
 }

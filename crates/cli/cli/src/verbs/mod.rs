@@ -16,6 +16,7 @@ use std::io::{self, Write};
 
 use hako_engine::{Container, Engine};
 
+use crate::failure::say;
 use crate::{
     failure::{Failure, Outcome},
     flag::{FlagInfo, Group},
@@ -100,7 +101,7 @@ fn for_each(
         match result {
             Ok(()) => print(&format!("{word}\n"))?,
             Err(error) => {
-                eprintln!("Error: {error}");
+                say!("Error: {error}");
                 code = 1;
             }
         }

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 
 use hako_engine::{Attachment, Container, Engine, StartRequest, Streams};
 
+use crate::failure::say;
 use crate::{
     App,
     attach::{self, Ended, Session, Signals},
@@ -91,7 +92,7 @@ fn start(
         if container.record.auto_remove
             && let Err(error) = engine.remove(container, true)
         {
-            eprintln!("hako: removing container {}: {error}", container.short_id());
+            say!("hako: removing container {}: {error}", container.short_id());
         }
         failure
     })
@@ -116,7 +117,7 @@ pub(super) fn check_terminal() -> Result<(), Failure> {
     match io::stdin().is_terminal() {
         true => Ok(()),
         false => {
-            eprintln!("the input device is not a TTY");
+            say!("the input device is not a TTY");
             Err(Failure::Said(1))
         }
     }
@@ -129,15 +130,10 @@ pub(super) fn attached(
     session: &mut Session,
     signals: &Signals,
 ) -> Outcome {
-    match attach::run(&mut attachment, session, signals)? {
-        Ended::Exited(code) => {
-            engine.finish(attachment)?;
-            Ok(u8::try_from(code & 0xff).unwrap_or(CODE_HAKO))
-        }
-        Ended::Detached => {
-            eprintln!("read escape sequence");
-            success()
-        }
-        Ended::Signalled(signal) => Ok(u8::try_from(128 + signal).unwrap_or(CODE_HAKO)),
+    let ended = attach::run(&mut attachment, session, signals)?;
+    let code = ended.code(&attachment.container.name);
+    if matches!(ended, Ended::Exited(_)) {
+        engine.finish(attachment)?;
     }
+    Ok(code)
 }

@@ -1,6 +1,6 @@
 //! `start`, `restart`, `attach`.
 
-use hako_engine::{StartRequest, Streams};
+use hako_engine::{Container, Engine, Error, StartRequest, Streams};
 
 use crate::{
     attach::{self, Session, Signals},
@@ -67,10 +67,6 @@ pub(super) const START: Verb = Verb {
             return Err(Failure::new("you cannot start and attach multiple containers at once"));
         };
         let container = engine.find(word)?;
-        if engine.status(&container)?.is_running() {
-            let message = format!("container {word} is already running: attach to it instead");
-            return Err(Failure::new(message));
-        }
         let run_options = &container.record.options;
         let streams =
             Streams { stdin: options.interactive && run_options.stdin_open, ..Streams::OUTPUT };
@@ -81,13 +77,16 @@ pub(super) const START: Verb = Verb {
         let mut session =
             Session { streams, tty, sig_proxy: true, detach_keys: options.detach_keys };
         let signals = Signals::take()?;
-        let request = StartRequest {
-            streams,
-            size: tty.then(attach::window_size).flatten(),
-            own: container.record.auto_remove,
-        };
-        let attachment = engine.start(&container, request).map_err(engine_failure)?;
-        attached(&engine, attachment, &mut session, &signals)
+        let size = tty.then(attach::window_size).flatten();
+        let request = StartRequest { streams, size, own: container.record.auto_remove };
+        match engine.start(&container, request) {
+            // As in Docker: what was asked for is so already, but for being attached.
+            Err(Error::AlreadyRunning(_)) => join(&engine, &container, &mut session, &signals),
+            started => {
+                let attachment = started.map_err(engine_failure)?;
+                attached(&engine, attachment, &mut session, &signals)
+            }
+        }
     },
 };
 
@@ -178,26 +177,28 @@ pub(super) const ATTACH: Verb = Verb {
         }
         let streams = Streams { stdin, ..Streams::OUTPUT };
         let signals = Signals::take()?;
-        let mut attachment = engine.attach(&container, streams)?;
-        if run_options.tty
-            && let Some(size) = attach::window_size()
-        {
-            attachment.resize(size)?;
-        }
         let mut session = Session {
             streams,
             tty: run_options.tty,
             sig_proxy: options.sig_proxy,
             detach_keys: options.detach_keys,
         };
-        // Not its owner: whoever is removes it, or its monitor does.
-        match attach::run(&mut attachment, &mut session, &signals)? {
-            attach::Ended::Exited(code) => Ok(u8::try_from(code & 0xff).unwrap_or(1)),
-            attach::Ended::Detached => {
-                eprintln!("read escape sequence");
-                Ok(0)
-            }
-            attach::Ended::Signalled(signal) => Ok(u8::try_from(128 + signal).unwrap_or(1)),
-        }
+        join(&engine, &container, &mut session, &signals)
     },
 };
+
+/// Takes part in a container that runs. It is not ours: its owner removes it, or its monitor does.
+fn join(
+    engine: &Engine,
+    container: &Container,
+    session: &mut Session,
+    signals: &Signals,
+) -> Outcome {
+    let mut attachment = engine.attach(container, session.streams)?;
+    if session.tty
+        && let Some(size) = attach::window_size()
+    {
+        attachment.resize(size)?;
+    }
+    Ok(attach::run(&mut attachment, session, signals)?.code(&container.name))
+}
