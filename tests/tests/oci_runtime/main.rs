@@ -16,6 +16,7 @@ mod mounts;
 mod namespaces;
 mod network;
 mod process;
+mod rootless;
 mod security;
 mod update;
 
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
             namespaces::CASES,
             network::CASES,
             devices::CASES,
+            rootless::CASES,
             security::CASES,
             annotations::CASES,
             cgroup::CASES,
