@@ -218,6 +218,35 @@ pub(crate) const CASES: &[Case] = &[
         },
     ),
     Case::new(
+        "error-disk-full-remove",
+        "issue: failing well",
+        "on a disk that is full containers can be removed, and what failed leaves nothing",
+        || {
+            let hako = Hako::new();
+            let root = hako.place().directory("root").to_string_lossy().into_owned();
+            let mut mount = std::process::Command::new(hako_tests::binary::tool("mount"));
+            command::run(mount.args(["-t", "tmpfs", "-o", "size=64m", "tmpfs", &root])).ok();
+            let archive = hako_tests::image::busybox_archive();
+            hako.call(&["load", "-q", "-i", &archive.to_string_lossy()]).ok();
+            let fill = "dd if=/dev/zero of=/fill bs=4k 2>/dev/null; echo filled";
+            let filled = hako.call(&["run", "--name", "box", "busybox:test", "sh", "-c", fill]);
+            let refused = hako.call(&["run", "--rm", "busybox:test", "true"]);
+            let staging = std::fs::read_dir(hako.root().join("snapshots/staging"));
+            let staged = staging.expect("it is there").count();
+            let removed = hako.call(&["rm", "box"]);
+            let again = hako.call(&["run", "--rm", "busybox:test", "echo", "fine"]);
+            let listed = hako.call(&["ps", "-aq"]);
+            rustix::mount::unmount(root.as_str(), rustix::mount::UnmountFlags::empty())
+                .expect("it is ours");
+            filled.prints("filled");
+            refused.exits(125).complains("no space left");
+            assert_eq!(staged, 0);
+            removed.prints("box");
+            again.prints("fine");
+            listed.prints("");
+        },
+    ),
+    Case::new(
         "error-out-of-files",
         "issue: failing well",
         "EMFILE is an error, not a crash",

@@ -51,8 +51,18 @@ impl Engine {
 
     /// The row goes first: a kill after it leaves files that a sweep finds without a row.
     fn forget(&self, container: &Container) -> Result<()> {
-        self.containers().remove(&container.id)?;
-        self.remove_files(&container.id)
+        match self.containers().remove(&container.id) {
+            // On a full disk there is no room to note that something goes. What goes makes it.
+            Err(Error::Database(e)) if matches!(*e, hako_db::Error::Full { .. }) => {
+                self.remove_files(&container.id)?;
+                self.containers().remove(&container.id)?;
+                Ok(())
+            }
+            removed => {
+                removed?;
+                self.remove_files(&container.id)
+            }
+        }
     }
 
     pub(crate) fn remove_files(&self, id: &str) -> Result<()> {

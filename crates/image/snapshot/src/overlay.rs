@@ -263,37 +263,20 @@ impl Overlay {
         let _lock = Named::take(self.staging().join(format!("{name}{LOCK_SUFFIX}")))?;
         let staged = self.staging().join(name);
         self.discard(&staged)?;
-        let make = |path: &Path, mode| {
-            let made = fs::DirBuilder::new().mode(mode).create(path);
-            made.map_err(Error::io("mkdir", path))
-        };
-        make(&staged, 0o700)?;
-        make(&staged.join("work"), 0o700)?;
-        // The root of an overlay looks like its upper directory.
-        make(&staged.join("fs"), 0o755)?;
-        if chain.ids().is_empty() {
-            let open = fs::Permissions::from_mode(0o755);
-            let set = fs::set_permissions(staged.join("fs"), open);
-            set.map_err(Error::io("chmod", staged.join("fs")))?;
-        } else {
-            look(&staged.join("fs"))?;
-        }
-        let mut text: String = chain.ids().iter().map(|id| format!("{id}\n")).collect();
-        if options.volatile {
-            text.push_str(VOLATILE);
-            text.push('\n');
-        }
-        text.push_str(CHAIN_END);
-        let path = staged.join("chain");
-        fs::write(&path, text).map_err(Error::io("write", path))?;
-        match fs::rename(&staged, &dir) {
-            // Never over another: a directory that is not empty does not give way.
-            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                self.discard(&staged)?;
-                Err(Error::KeyExists(key.to_owned()))
+        let made = fill(&staged, chain, options, look).and_then(|()| {
+            match fs::rename(&staged, &dir) {
+                // Never over another: a directory that is not empty does not give way.
+                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                    Err(Error::KeyExists(key.to_owned()))
+                }
+                renamed => renamed.map_err(Error::io("rename", dir)),
             }
-            renamed => renamed.map_err(Error::io("rename", dir)),
+        });
+        if made.is_err() {
+            // The first error counts; what cannot be removed now, a sweep removes.
+            self.discard(&staged).ok();
         }
+        made
     }
 
     /// The overlay of an active snapshot over these layers, given as options.
@@ -481,6 +464,38 @@ impl Snapshotter for Overlay {
         let missing = chain.ids().iter().filter(|id| !self.layer_dir(id).exists());
         Ok(missing.map(|id| format!("layer {id} is not in the store")).collect())
     }
+}
+
+/// Makes what an active snapshot consists of.
+fn fill(
+    staged: &Path,
+    chain: &Chain,
+    options: ActiveOptions,
+    look: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let make = |path: &Path, mode| {
+        let made = fs::DirBuilder::new().mode(mode).create(path);
+        made.map_err(Error::io("mkdir", path))
+    };
+    make(staged, 0o700)?;
+    make(&staged.join("work"), 0o700)?;
+    // The root of an overlay looks like its upper directory.
+    make(&staged.join("fs"), 0o755)?;
+    if chain.ids().is_empty() {
+        let open = fs::Permissions::from_mode(0o755);
+        let set = fs::set_permissions(staged.join("fs"), open);
+        set.map_err(Error::io("chmod", staged.join("fs")))?;
+    } else {
+        look(&staged.join("fs"))?;
+    }
+    let mut text: String = chain.ids().iter().map(|id| format!("{id}\n")).collect();
+    if options.volatile {
+        text.push_str(VOLATILE);
+        text.push('\n');
+    }
+    text.push_str(CHAIN_END);
+    let path = staged.join("chain");
+    fs::write(&path, text).map_err(Error::io("write", path))
 }
 
 /// Gives the directory `to` the looks of the directory `from`.

@@ -57,11 +57,7 @@ pub(super) const START: Verb = Verb {
         let words = verb.parse(START_FLAGS, Order::Anywhere, args, &mut options)?;
         let engine = app.engine()?;
         if !options.attach && !options.interactive {
-            return for_each(&engine, &words, |container| match engine.status(container)? {
-                // As in Docker: it is what was asked for.
-                status if status.is_running() => Ok(()),
-                _ => engine.start(container, StartRequest::default()).map(drop),
-            });
+            return for_each(&engine, &words, |container| ensure_runs(&engine, container));
         }
         let [word] = words.as_slice() else {
             return Err(Failure::new("you cannot start and attach multiple containers at once"));
@@ -125,10 +121,18 @@ pub(super) const RESTART: Verb = Verb {
         let engine = app.engine()?;
         for_each(&engine, &words, |container| {
             engine.stop(container, None, grace(options.seconds, container))?;
-            engine.start(container, StartRequest::default()).map(drop)
+            ensure_runs(&engine, container)
         })
     },
 };
+
+/// Starts a container. One that runs is what was asked for, as in Docker, whoever started it.
+fn ensure_runs(engine: &Engine, container: &Container) -> Result<(), Error> {
+    match engine.start(container, StartRequest::default()) {
+        Err(Error::AlreadyRunning(_)) => Ok(()),
+        started => started.map(drop),
+    }
+}
 
 struct Attach {
     no_stdin: bool,
