@@ -11,6 +11,7 @@ use hako_tests::{
 };
 
 use crate::{
+    disk::Disk,
     measure::{Contestant, qualify, take_turns},
     peers::Podman,
     report::Table,
@@ -30,10 +31,7 @@ const LAYER_BYTES_MAX: u64 = 120 << 20;
 pub(crate) fn load() -> Result<Table, String> {
     let place = Rc::new(Place::new("archives"));
     let mut table = Table::new(&[]);
-    let alpine = std::env::var_os("HAKO_TEST_DATA")
-        .map(|data| PathBuf::from(data).join("archives/alpine-310.tar.gz"))
-        .filter(|path| path.exists());
-    match alpine {
+    match binary::find_data("archives/alpine-310.tar.gz") {
         Some(path) => table.group("alpine 3.10 (gzip, 5.6 MB)", contest(&path, 7)?),
         None => table.note("no alpine archive: set HAKO_TEST_DATA".to_owned()),
     }
@@ -48,42 +46,26 @@ fn contest(archive: &std::path::Path, rounds: u32) -> Result<Table, String> {
     let mut contestants = Vec::new();
 
     let hako = Hako::new();
-    let call = hako.caller();
-    let (path, root) = (archive.clone(), hako.root());
-    contestants.push(
-        Contestant::new("hako load", move |_| call(&["load", "-q", "-i", &path]))
-            .after(move |_| empty(&root)),
-    );
+    let (call, path) = (hako.caller(), archive.clone());
+    contestants
+        .push(on_disk(&hako.root(), "hako load", move |_| call(&["load", "-q", "-i", &path]))?);
     let podman = Podman::find();
     if let Some(podman) = &podman {
         let (call, path) = (podman.caller(), archive.clone());
-        let reset = podman.caller();
-        contestants.push(
-            Contestant::new("podman load", move |_| call(&["load", "-q", "-i", &path])).after(
-                move |_| {
-                    command::run(&mut reset(&["rmi", "-a", "-f"])).ok();
-                },
-            ),
-        );
+        contestants.push(on_disk(&podman.root(), "podman load", move |_| {
+            call(&["load", "-q", "-i", &path])
+        })?);
     }
     if let Some(skopeo) = command::find("skopeo") {
         let place = Place::new("skopeo");
-        let (path, target) = (archive, place.join("oci"));
-        let again = target.clone();
-        contestants.push(
-            Contestant::new("skopeo copy to oci:", move |_| {
-                let mut command = Command::new(&skopeo);
-                command.args([
-                    "--insecure-policy",
-                    "copy",
-                    "-q",
-                    &format!("docker-archive:{path}"),
-                ]);
-                command.arg(format!("oci:{}:x", target.display())).env("TMPDIR", place.path());
-                command
-            })
-            .after(move |_| empty(&again)),
-        );
+        let root = place.join("oci");
+        let target = format!("oci:{}:x", root.join("layout").display());
+        contestants.push(on_disk(&root, "skopeo copy to oci:", move |_| {
+            let mut command = Command::new(&skopeo);
+            command.args(["--insecure-policy", "copy", "-q", &format!("docker-archive:{archive}")]);
+            command.arg(&target).env("TMPDIR", place.path());
+            command
+        })?);
     }
     let (contestants, notes) = qualify(contestants);
     let mut table = Table::of_costs(&take_turns(&contestants, rounds)?);
@@ -93,11 +75,15 @@ fn contest(archive: &std::path::Path, rounds: u32) -> Result<Table, String> {
     Ok(table)
 }
 
-fn empty(directory: &std::path::Path) {
-    if directory.exists() {
-        fs::remove_dir_all(directory)
-            .unwrap_or_else(|error| panic!("remove({}): {error}", directory.display()));
-    }
+/// A contestant whose store at `root` is a file system of its own.
+fn on_disk(
+    root: &std::path::Path,
+    name: &str,
+    command: impl Fn(u32) -> Command + 'static,
+) -> Result<Contestant, String> {
+    let disk = Disk::at(root)?;
+    let contestant = Contestant::new(name, command);
+    Ok(contestant.after(move |_| disk.renew().unwrap_or_else(|error| panic!("{error}"))))
 }
 
 /// A docker archive of some hundred megabytes: path, size, number of files.

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod disk;
 mod engines;
 mod images;
 mod measure;

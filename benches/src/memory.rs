@@ -10,6 +10,16 @@ use crate::{
     report::Table,
 };
 
+/// Private memory and PSS when the process has come to rest: the smallest of some seconds.
+fn at_rest(pid: u32) -> Result<(u64, u64), String> {
+    let mut least = private_kb(pid)?;
+    for _ in 0..15 {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        least = least.min(private_kb(pid)?);
+    }
+    Ok(least)
+}
+
 /// Private memory, as the kernel accounts it.
 fn private_kb(pid: u32) -> Result<(u64, u64), String> {
     let path = PathBuf::from(format!("/proc/{pid}/smaps_rollup"));
@@ -33,7 +43,7 @@ pub(crate) fn run() -> Result<Table, String> {
     let mut table = Table::new(&["", "private", "PSS", "program"]);
     let mut add = |name: &str, init: u32| -> Result<(), String> {
         let monitor = parent(init)?;
-        let (private, shared) = private_kb(monitor)?;
+        let (private, shared) = at_rest(monitor)?;
         let program = fs::read_to_string(format!("/proc/{monitor}/comm")).unwrap_or_default();
         table.row(
             vec![

@@ -71,6 +71,11 @@ impl Podman {
         podman(&self.program, self.place.path(), words)
     }
 
+    /// Its store.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.place.join("root")
+    }
+
     /// A function that does the same, to keep.
     pub(crate) fn caller(&self) -> impl Fn(&[&str]) -> Command + 'static {
         let (program, place) = (self.program.clone(), self.place.path().to_path_buf());

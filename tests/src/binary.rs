@@ -53,16 +53,18 @@ pub fn busybox() -> PathBuf {
     path
 }
 
-/// Foreign test data; skips the test when it is not there.
-pub fn data(name: &str) -> PathBuf {
+/// Foreign test data, if it is there.
+pub fn find_data(name: &str) -> Option<PathBuf> {
     let folder = env::var_os("HAKO_TEST_DATA").map(PathBuf::from).unwrap_or_else(|| {
         let root =
             Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is below the root");
         root.join("../shared/data")
     });
     let path = folder.join(name);
-    if !path.exists() {
-        skip!("no test data {name}: set HAKO_TEST_DATA");
-    }
-    absolute(&path)
+    path.exists().then(|| absolute(&path))
+}
+
+/// Foreign test data; skips the test when it is not there.
+pub fn data(name: &str) -> PathBuf {
+    find_data(name).unwrap_or_else(|| skip!("no test data {name}: set HAKO_TEST_DATA"))
 }

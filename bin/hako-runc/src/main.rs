@@ -107,6 +107,10 @@ fn main() -> ExitCode {
     if Path::new(&name).file_name().is_some_and(|name| name == hako_monitor::init::NAME) {
         return init(arguments.collect());
     }
+    if let Err(error) = hako_sys::process::set_name(c"hako-runc") {
+        eprintln!("hako-runc: prctl(PR_SET_NAME): {error}");
+        return ExitCode::FAILURE;
+    }
     let mut parser = Parser::from_env();
     let (context, verb, parsed) = match understand(&mut parser) {
         Ok(Understood::Verb(context, verb, parsed)) => (context, verb, parsed),

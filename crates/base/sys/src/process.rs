@@ -9,6 +9,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::{Errno, Result};
 
+/// Names this process (`PR_SET_NAME`), in what `ps` and `/proc/PID/comm` show. What is executed
+/// through a descriptor has that descriptor's number for a name.
+pub fn set_name(name: &CStr) -> Result<()> {
+    Ok(rustix::thread::set_name(name)?)
+}
+
 /// The result of a raw system call made through libc.
 pub(crate) fn check(ret: libc::c_long) -> Result<i64> {
     if ret >= 0 { Ok(ret) } else { Err(last_errno()) }
