@@ -45,7 +45,8 @@ fn contest(archive: &std::path::Path, rounds: u32) -> Result<Table, String> {
     let archive = archive.to_string_lossy().into_owned();
     let mut contestants = Vec::new();
 
-    let hako = Hako::new();
+    // Places outlive the file systems that are mounted in them.
+    let (hako, place) = (Hako::new(), Place::new("skopeo"));
     let (call, path) = (hako.caller(), archive.clone());
     contestants
         .push(on_disk(&hako.root(), "hako load", move |_| call(&["load", "-q", "-i", &path]))?);
@@ -57,13 +58,12 @@ fn contest(archive: &std::path::Path, rounds: u32) -> Result<Table, String> {
         })?);
     }
     if let Some(skopeo) = command::find("skopeo") {
-        let place = Place::new("skopeo");
-        let root = place.join("oci");
+        let (root, temporary) = (place.join("oci"), place.path().to_owned());
         let target = format!("oci:{}:x", root.join("layout").display());
         contestants.push(on_disk(&root, "skopeo copy to oci:", move |_| {
             let mut command = Command::new(&skopeo);
             command.args(["--insecure-policy", "copy", "-q", &format!("docker-archive:{archive}")]);
-            command.arg(&target).env("TMPDIR", place.path());
+            command.arg(&target).env("TMPDIR", &temporary);
             command
         })?);
     }
