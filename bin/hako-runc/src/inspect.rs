@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use hako_oci::locate::line_of;
 use hako_runtime::{Container, Plan};
 use serde_json::{Value, json};
 
@@ -179,23 +180,37 @@ pub(crate) fn features(_: &Context, _: &Parsed) -> Outcome {
 /// `plan`.
 pub(crate) fn plan(context: &Context, parsed: &Parsed) -> Outcome {
     let (bundle, spec) = run::load(parsed)?;
-    let plan = Plan::new(&spec, &bundle, &run::options(context, parsed, "plan")?)?;
+    let options = run::options(context, parsed, "plan")?;
+    let plan = Plan::new(&spec, &bundle, &options).map_err(|error| Failure {
+        message: format!("{}{}", crate::log::chain(&error), run::place(parsed, error.field())),
+        status: 1,
+    })?;
     for warning in plan.warnings() {
         context.log.warn(warning);
     }
+    let path = bundle.join(parsed.text("config").unwrap_or("config.json"));
+    let text =
+        std::fs::read_to_string(&path).map_err(|e| format!("read {}: {e}", path.display()))?;
+    let before = plan.preparations();
+    let lines: Vec<(&str, String, &str, Option<usize>)> = before
+        .iter()
+        .map(|(step, field)| ("caller", step.clone(), field.as_str()))
+        .chain(plan.steps().iter().map(|step| ("process", step.to_string(), step.field())))
+        .map(|(who, step, field)| (who, step, field, line_of(&text, field)))
+        .collect();
     if parsed.has("json") {
-        let steps: Vec<Value> = plan
-            .steps()
-            .iter()
-            .map(|s| json!({"step": s.to_string(), "field": s.field()}))
-            .collect();
-        return print(&pretty(&Value::from(steps)));
+        let steps = lines.iter().map(
+            |(who, step, field, line)| json!({"by": who, "step": step, "field": field, "line": line}),
+        );
+        return print(&pretty(&steps.collect()));
     }
-    let lines: Vec<String> = plan
-        .steps()
+    let rows: Vec<String> = lines
         .iter()
         .enumerate()
-        .map(|(i, s)| format!("{i:3}  {:<60} {}", s.to_string(), s.field()))
+        .map(|(i, (who, step, field, line))| {
+            let line = line.map(|line| line.to_string()).unwrap_or_default();
+            format!("{i:3}  {who:<7}  {step:<60}  {line:>5}  {field}").trim_end().to_owned()
+        })
         .collect();
-    print(&lines.join("\n"))
+    print(&rows.join("\n"))
 }

@@ -26,8 +26,25 @@ pub(crate) fn load(parsed: &Parsed) -> Result<(PathBuf, Spec), Failure> {
         }
         _ => format!("read {}: {e}", path.display()),
     })?;
-    let spec = serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+    let spec = serde_json::from_slice(&bytes).map_err(|e| {
+        let text = String::from_utf8_lossy(&bytes);
+        match hako_oci::locate::field_at(&text, e.line(), e.column()) {
+            field if field.is_empty() => format!("{}: {e}", path.display()),
+            field => format!("{}: {field}: {e}", path.display()),
+        }
+    })?;
     Ok((bundle, spec))
+}
+
+/// Where a field stands in the configuration, for a person: ` (config.json:12)`.
+pub(crate) fn place(parsed: &Parsed, field: Option<String>) -> String {
+    let path = Path::new(parsed.get("bundle").unwrap_or("."))
+        .join(parsed.text("config").unwrap_or("config.json"));
+    // Only on the way to an error, so the text was not kept; without it there is no line.
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let line = field.and_then(|field| hako_oci::locate::line_of(&text, &field));
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    line.map(|line| format!(" ({name}:{line})")).unwrap_or_default()
 }
 
 /// Options as far as verbs have them in common.
@@ -94,9 +111,11 @@ fn joined(spec: &Spec) -> Join {
 }
 
 /// A container that could not be made, in the words that runc has for it: engines search them.
-fn not_made(verb: &str, error: &hako_runtime::Error) -> Failure {
+fn not_made(parsed: &Parsed, verb: &str, error: &hako_runtime::Error) -> Failure {
     let of_process = if error.is_of_process() { "unable to start container process: " } else { "" };
-    let message = format!("hako-runc {verb} failed: {of_process}{}", crate::log::chain(error));
+    let place = place(parsed, error.field());
+    let chain = crate::log::chain(error);
+    let message = format!("hako-runc {verb} failed: {of_process}{chain}{place}");
     Failure { message, status: 1 }
 }
 
@@ -137,7 +156,7 @@ pub(crate) fn create(context: &Context, parsed: &Parsed) -> Outcome {
     notify::prepare(&mut options, &mut spec);
     let terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
     check_console(parsed, terminal, true)?;
-    let failed = |error| not_made("create", &error);
+    let failed = |error| not_made(parsed, "create", &error);
     let plan = Plan::new(&spec, &bundle, &options).map_err(failed)?;
     warn(context, &plan);
     let created = hako_runtime::create(plan, Stdio::default()).map_err(failed)?;
@@ -187,7 +206,7 @@ pub(crate) fn run(context: &Context, parsed: &Parsed) -> Outcome {
     let mut options = options(context, parsed, id)?;
     options.join_cgroups = joined(&spec);
     notify::prepare(&mut options, &mut spec);
-    let failed = |error| not_made("run", &error);
+    let failed = |error| not_made(parsed, "run", &error);
     let plan = Plan::new(&spec, &bundle, &options).map_err(failed)?;
     warn(context, &plan);
     // Before the process exists, or its end could be missed.

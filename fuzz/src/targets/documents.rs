@@ -66,6 +66,8 @@ pub(super) fn configs() -> Vec<Vec<u8>> {
                 {"destination": "/data", "type": "bind", "source": "/x", "options": ["rbind", "ro", "rprivate"]},
                 {"destination": "/m", "type": "bind", "source": "/y", "options": ["bind", "idmap"],
                  "uidMappings": [{"containerID": 0, "hostID": 1, "size": 2}]}],
+            "annotations": {"io.hako.landlock": "{\"ruleset\": {\"handledAccessFS\": [\"execute\"]}}",
+                "run.oci.timens_offset": "boottime 1 2", "run.oci.seccomp_bpf_data": "BgAAAAAA/38="},
             "hooks": {"createRuntime": [{"path": "/bin/x", "args": ["x"], "timeout": 3}]},
             "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "network", "path": "/p"}, {"type": "user"}],
                 "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
@@ -77,6 +79,7 @@ pub(super) fn configs() -> Vec<Vec<u8>> {
                     "pids": {"limit": 5}, "devices": [{"allow": false, "access": "rwm"}], "unified": {"memory.high": "1"},
                     "blockIO": {"weight": 10, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1}]}},
                 "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["kill"], "action": "SCMP_ACT_ERRNO"}]},
+                "netDevices": {"eth0": {"name": "lan%d"}}, "intelRdt": {"closID": "x", "memBwSchema": "MB:0=1", "schemata": ["L3:0=f"]},
                 "personality": {"domain": "LINUX32"}, "timeOffsets": {"monotonic": {"secs": 1, "nanosecs": 2}}}}),
         json!({"ociVersion": "1.3.0", "root": {"path": "/"}, "process": {"cwd": "/", "args": ["a"], "user": {"uid": 0, "gid": 0}}}),
     ])
@@ -84,8 +87,14 @@ pub(super) fn configs() -> Vec<Vec<u8>> {
 
 /// Any document that parses is planned or refused.
 pub(super) fn config(input: &[u8]) {
-    if let Ok(spec) = serde_json::from_slice::<runtime::Spec>(input) {
-        drop(Plan::new(&spec, Path::new("/bundle"), &Options::new("fuzz", "/state")));
+    let text = String::from_utf8_lossy(input);
+    match serde_json::from_slice::<runtime::Spec>(input) {
+        Ok(spec) => {
+            let plan = Plan::new(&spec, Path::new("/bundle"), &Options::new("fuzz", "/state"));
+            let field = plan.err().and_then(|error| error.field()).unwrap_or_default();
+            drop(hako_oci::locate::line_of(&text, &field));
+        }
+        Err(error) => drop(hako_oci::locate::field_at(&text, error.line(), error.column())),
     }
 }
 

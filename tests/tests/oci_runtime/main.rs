@@ -9,6 +9,7 @@ mod annotations;
 mod cgroup;
 mod command_line;
 mod devices;
+mod documents;
 mod events;
 mod hooks;
 mod lifecycle;
@@ -35,6 +36,7 @@ fn main() -> std::process::ExitCode {
             rootless::CASES,
             security::CASES,
             annotations::CASES,
+            documents::CASES,
             cgroup::CASES,
             hooks::CASES,
             command_line::CASES,

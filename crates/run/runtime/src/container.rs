@@ -241,6 +241,7 @@ fn spawn_init(plan: &Plan, fds: &Fds) -> Result<Spawned> {
 
 fn state_file(plan: &Plan, pid: i32) -> Result<StateFile> {
     let stat = state::proc_stat(pid)?.ok_or_else(|| Error::Died("it was killed".to_owned()))?;
+    let gate = plan.steps.iter().position(|s| matches!(s.op, Op::AwaitStart { .. })).unwrap_or(0);
     Ok(StateFile {
         oci_version: plan.state.oci_version.clone(),
         id: plan.options.id.clone(),
@@ -253,11 +254,13 @@ fn state_file(plan: &Plan, pid: i32) -> Result<StateFile> {
         creating: false,
         namespaces: plan.namespaces.flags(),
         pivots: plan.pivots,
-        gate_step: plan
+        gate_step: gate,
+        late_steps: plan
             .steps
             .iter()
-            .position(|s| matches!(s.op, Op::AwaitStart { .. }))
-            .unwrap_or(0),
+            .skip(gate + 1)
+            .map(|step| (step.to_string(), step.field.clone()))
+            .collect(),
         cgroup: None,
         rdt: None,
         annotations: plan.state.annotations.clone(),

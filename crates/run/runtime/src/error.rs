@@ -157,6 +157,23 @@ impl Error {
         }
     }
 
+    /// The field of config.json that it is about, as `mounts[3].options[0]`, where there is one.
+    pub fn field(&self) -> Option<String> {
+        match self {
+            Error::Config { field, .. } | Error::Step { field, .. } => Some(field.clone()),
+            Error::Hook { kind, index, .. } => Some(format!("hooks.{kind}[{index}]")),
+            Error::Exec { .. } => Some("process.args[0]".to_owned()),
+            // Their words begin with the field, where they have one.
+            Error::Cgroup(_) | Error::Seccomp(_) => {
+                let text = self.to_string();
+                let text = text.strip_prefix("config.json: ").unwrap_or(&text);
+                let field = text.split(": ").next().filter(|field| field.starts_with("linux."));
+                field.map(str::to_owned)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the container itself was at fault, or its surroundings, when its process was made:
     /// neither the command nor the state that it was given to.
     pub fn is_of_process(&self) -> bool {

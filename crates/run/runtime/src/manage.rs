@@ -213,6 +213,8 @@ impl Container {
         let note = String::from_utf8_lossy(note).trim().to_owned();
         let program =
             spec.process.as_ref().and_then(|p| p.args.first()).cloned().unwrap_or_default();
+        let late = (record.step as usize).checked_sub(self.file.gate_step + 1);
+        let late = late.and_then(|index| self.file.late_steps.get(index));
         Ok(Some(match record.call {
             Call::Exec => {
                 Error::Exec { searched: !program.contains('/'), program, errno: record.errno }
@@ -234,8 +236,8 @@ impl Container {
             call => Error::Step {
                 step: record.step as usize,
                 call: call.name(),
-                object: "after start".to_owned(),
-                field: "process".to_owned(),
+                object: late.map_or("after start", |(step, _)| step).to_owned(),
+                field: late.map_or("process", |(_, field)| field).to_owned(),
                 errno: record.errno,
                 note: if note.is_empty() { note } else { format!(" ({note})") },
             },

@@ -57,6 +57,9 @@ pub(crate) struct StateFile {
     pub(crate) pivots: bool,
     /// Index of the step that waits for the start.
     pub(crate) gate_step: usize,
+    /// The steps after it, with their fields, for the error of one that fails.
+    #[serde(default)]
+    pub(crate) late_steps: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup: Option<hako_cgroup::Cgroup>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

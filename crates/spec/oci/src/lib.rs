@@ -5,6 +5,7 @@
 //! | [`digest`], [`reference`], [`descriptor`] | what names and fetches content |
 //! | [`image`] | OCI Image Specification 1.1: index, manifest, config, layout |
 //! | [`runtime`] | OCI Runtime Specification 1.3: `config.json` |
+//! | [`locate`] | lines and fields of a JSON text, for errors |
 //! | [`state`] | OCI Runtime Specification 1.3: the container's state |
 //!
 //! Nothing here does I/O. Values that have an invariant ([`Digest`], [`Reference`], [`Platform`])
@@ -15,6 +16,7 @@
 pub mod descriptor;
 pub mod digest;
 pub mod image;
+pub mod locate;
 pub mod media_type;
 pub mod platform;
 pub mod reference;

@@ -183,6 +183,50 @@ impl Plan {
         &self.steps
     }
 
+    /// What the caller does before and beside the steps of the new process, each with the field
+    /// that asks for it.
+    pub fn preparations(&self) -> Vec<(String, String)> {
+        let mut list: Vec<(String, String)> = Vec::new();
+        let mut add = |step: String, field: &str| list.push((step, field.to_owned()));
+        if let Some(cgroup) = &self.cgroup {
+            for directory in &cgroup.directories {
+                add(format!("cgroup {}", directory.path.display()), "linux.cgroupsPath");
+            }
+            for write in &cgroup.writes {
+                let directory = cgroup.directories.get(write.directory);
+                let path = directory.map(|d| d.path.join(&*write.file)).unwrap_or_default();
+                add(format!("{} = {}", path.display(), write.value), &write.field);
+            }
+            if cgroup.device_program.is_some() {
+                add("device program of the cgroup".to_owned(), "linux.resources.devices");
+            }
+        }
+        if let Some(rdt) = &self.rdt {
+            let class = rdt.clos.as_deref().unwrap_or(&rdt.id);
+            add(format!("resctrl group {class:?}"), "linux.intelRdt");
+        }
+        for join in &self.namespaces.joined {
+            let word = join.kind.info().word;
+            add(format!("open {word} namespace {}", join.path.display()), &join.field);
+        }
+        for mount in &self.prepared {
+            let mapped = if mount.id_map.is_some() { " with its IDs mapped" } else { "" };
+            add(format!("copy of mount {}{mapped}", mount.path.to_string_lossy()), &mount.field);
+        }
+        let new = self.namespaces.new & !Kind::Cgroup.flag();
+        let kinds = hako_sys::namespace::KINDS.iter().filter(|k| new & k.flag != 0);
+        let words: Vec<&str> = kinds.map(|k| k.word).collect();
+        add(format!("new process, new namespaces: {}", words.join(", ")), "linux.namespaces");
+        for (map, word) in [(&self.uid_map, "uid"), (&self.gid_map, "gid")] {
+            for (i, m) in map.iter().enumerate() {
+                let (inside, outside, size) = (m.container_id, m.host_id, m.size);
+                let field = format!("linux.{word}Mappings[{i}]");
+                add(format!("{word}_map {inside} {outside} {size}"), &field);
+            }
+        }
+        list
+    }
+
     /// Whether namespaces are joined by a process in between: those that a process cannot enter
     /// itself, and all when their privileges end with a new user namespace.
     pub(crate) fn joins_by_stage(&self) -> bool {
