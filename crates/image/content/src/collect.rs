@@ -43,6 +43,7 @@ impl Store {
     pub fn collect(&self) -> Result<Collected> {
         owned::sweep(&self.part("ingest"))?;
         owned::sweep(&self.part("leases"))?;
+        self.sweep_partial(false)?;
         let mut refers = HashMap::new();
         let blobs = self.blobs()?;
         let alive = self.db().read(|tx| self.alive(tx, &mut refers))?;

@@ -3,6 +3,7 @@
 //! ```text
 //! blobs/<algorithm>/<hex>  complete, verified, read-only
 //! ingest/<id>              partial; flock'd by its writer
+//! partial/<algorithm>-<hex> the beginning of that blob, fetched from far; kept when its writer dies
 //! leases/<id>              flock'd by its owner; what it keeps stands in the database
 //! trash/<id>               was a blob; being deleted
 //! ```
@@ -63,6 +64,7 @@ mod ingest;
 mod lease;
 mod names;
 mod owned;
+mod partial;
 
 use std::{
     fs, io,
@@ -80,6 +82,7 @@ pub use error::Error;
 pub use ingest::Ingest;
 pub use lease::Lease;
 pub use names::{Named, Names};
+pub use partial::Partial;
 
 /// What this crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;

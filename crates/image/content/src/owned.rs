@@ -61,7 +61,7 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 }
 
 /// The file, locked, if nobody else has it locked; `None` also where it is gone.
-fn claim(path: &Path) -> Result<Option<File>> {
+pub(crate) fn claim(path: &Path) -> Result<Option<File>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
