@@ -6,6 +6,7 @@
 //! | [`verb`] | the table of verbs and the way to one |
 //! | `verbs` | one module per verb, or per family of them |
 //! | [`output`], [`template`] | rows, tables, `--format` |
+//! | `progress` | pulls and pushes while they go on |
 //! | [`attach`], [`detach`] | the terminal and a container's monitor |
 //! | [`describe`] | completions and man pages from the same tables |
 //!
@@ -20,6 +21,7 @@ pub mod failure;
 pub mod flag;
 pub mod help;
 pub mod output;
+mod progress;
 pub mod template;
 pub mod verb;
 mod verbs;

@@ -113,6 +113,9 @@ pub enum Error {
     /// The database failed.
     #[error(transparent)]
     Database(Box<hako_db::Error>),
+    /// A registry failed.
+    #[error(transparent)]
+    Registry(Box<hako_remote::Error>),
     /// The content store failed.
     #[error(transparent)]
     Content(Box<hako_content::Error>),
@@ -176,6 +179,7 @@ macro_rules! boxed {
 
 boxed! {
     hako_image::Error => Image,
+    hako_remote::Error => Registry,
     hako_db::Error => Database,
     hako_content::Error => Content,
 }

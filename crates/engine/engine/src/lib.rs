@@ -34,6 +34,7 @@ pub mod logs;
 mod names;
 mod places;
 mod program;
+pub mod registry;
 mod remove;
 mod start;
 mod status;
@@ -44,12 +45,16 @@ use std::sync::{Arc, OnceLock};
 use hako_content::Store;
 use hako_db::Db;
 use hako_image::ImageStore;
+use hako_remote::Client;
 use hako_snapshot::{Overlay, Snapshotter};
 
 /// The user's options and the grammars of the flags that they come from.
 pub use hako_bundle as options;
 pub use hako_docker as docker;
-pub use hako_image::{Image, LayerProgress, Loaded, Progress, Source, Summary, unix_seconds};
+pub use hako_image::{
+    Image, LayerProgress, Loaded, Progress, PullOptions, Pulled, PushedImage, Silent, Source, Step,
+    Summary, Watch, unix_seconds,
+};
 pub use hako_monitor::{Event, Exit, ExitRecord, Failure, Streams, client::Received, time};
 pub use hako_oci::{Digest, Reference};
 pub use hako_sys::tty::WindowSize;
@@ -89,6 +94,7 @@ pub struct Engine {
     db: Arc<Db>,
     /// What only some commands need is opened when it is.
     images: OnceLock<ImageStore>,
+    registries: OnceLock<Client>,
     snapshots: OnceLock<Arc<dyn Snapshotter>>,
     program: OnceLock<Program>,
     machine: OnceLock<hako_bundle::Machine>,
@@ -104,6 +110,7 @@ impl Engine {
             embedded,
             db,
             images: OnceLock::new(),
+            registries: OnceLock::new(),
             snapshots: OnceLock::new(),
             program: OnceLock::new(),
             machine: OnceLock::new(),
@@ -153,6 +160,10 @@ impl Engine {
             let content = Store::open(&self.places.root.join("content"), Arc::clone(&self.db))?;
             Ok(ImageStore::new(content, Arc::clone(self.snapshots()?)))
         })
+    }
+
+    pub(crate) fn registries(&self) -> Result<&Client> {
+        once(&self.registries, || Ok(Client::new()?))
     }
 
     pub(crate) fn program(&self) -> Result<&Program> {

@@ -180,9 +180,28 @@ pub enum Error {
     /// The snapshots failed.
     #[error(transparent)]
     Snapshot(#[from] hako_snapshot::Error),
+    /// A registry failed.
+    #[error(transparent)]
+    Remote(Box<hako_remote::Error>),
+    /// A tag to push that nothing has.
+    #[error("An image does not exist locally with the tag: {0}")]
+    NoTag(String),
     /// A file of a layout directory.
     #[error(transparent)]
     Root(#[from] hako_root::Error),
+}
+
+impl From<hako_remote::Error> for Error {
+    /// What the content store said to bytes from a registry is its own error again.
+    fn from(error: hako_remote::Error) -> Error {
+        match error {
+            hako_remote::Error::Content(inner) => match inner.downcast::<hako_content::Error>() {
+                Ok(inner) => Error::Content(*inner),
+                Err(inner) => Error::Remote(Box::new(hako_remote::Error::Content(inner))),
+            },
+            error => Error::Remote(Box::new(error)),
+        }
+    }
 }
 
 /// How much of a text from an archive an error shows.

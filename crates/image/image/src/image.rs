@@ -47,7 +47,10 @@ impl Image {
         }
         let (mut names, mut digests, mut tagged) = (Vec::new(), Vec::new(), None);
         for (reference, tag) in tags {
-            names.push(reference.clone());
+            // One that was pulled by digest has no name but that.
+            if reference.tag().is_some() {
+                names.push(reference.clone());
+            }
             if tag.exact {
                 digests.push(reference.clone().with_digest(tag.target.digest.clone()));
             }

@@ -9,6 +9,7 @@
 //! | `archive` | the files of an archive, a stream or a directory, by path |
 //! | `layout` | which images these files are, in three layouts |
 //! | `load`, `save` | from there into the store, and back |
+//! | `pull`, `push`, `watch` | from a registry into the store, and back |
 //! | `names` | what names of the content store mean |
 //! | `store`, `remove`, `inspect` | finding, naming, removing and showing |
 //!
@@ -34,10 +35,13 @@ mod layout;
 mod load;
 mod names;
 mod progress;
+mod pull;
+mod push;
 mod remove;
 mod save;
 mod store;
 mod time;
+mod watch;
 
 pub use crate::{
     archive::{Limits, Source},
@@ -46,9 +50,12 @@ pub use crate::{
     inspect::Summary,
     load::{LoadOptions, Loaded},
     progress::{LayerProgress, Progress},
+    pull::{PullOptions, Pulled},
+    push::PushedImage,
     remove::{Conflict, User, Users},
     store::ImageStore,
     time::unix_seconds,
+    watch::{Silent, Step, Watch},
 };
 
 /// What this crate's functions return.

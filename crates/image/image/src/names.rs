@@ -4,6 +4,7 @@
 //! image/<ID>           → manifest                 every image, whatever names it has
 //! tag/<domain/path:tag> → manifest or index       labels: `image` its ID, `tagged` when,
 //!                                                 `exact` if the target came as it is
+//! tag/<domain/path@digest>                        the same, pulled by its digest alone
 //! ```
 //!
 //! An image without a tag is dangling. The manifest of an ID is the last that was loaded with it:
@@ -78,10 +79,11 @@ pub(crate) fn get_tag(names: &Names<'_>, reference: &Reference) -> Result<Option
     names.get(&format!("{TAG}{reference}"))?.map(tag).transpose()
 }
 
-/// The tags of one repository.
+/// The tags of one repository, and its names by digest.
 pub(crate) fn repository(names: &Names<'_>, name: &str) -> Result<Vec<(Reference, Tag)>> {
     let mut tags = Vec::new();
-    for named in names.with_prefix(&format!("{TAG}{name}:"))? {
+    let by_digest = names.with_prefix(&format!("{TAG}{name}@"))?;
+    for named in names.with_prefix(&format!("{TAG}{name}:"))?.into_iter().chain(by_digest) {
         let reference = named.name[TAG.len()..].parse();
         let reference: Reference = reference.map_err(|e| damaged(&named, format!("{e}")))?;
         tags.push((reference, tag(named)?));

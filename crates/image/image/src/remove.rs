@@ -133,7 +133,7 @@ impl ImageStore {
             }
             Ok::<_, Error>(done)
         })?;
-        let freed = self.collect()?;
+        let freed = self.content().discard_partial()? + self.collect()?;
         Ok((done, freed))
     }
 }
@@ -218,7 +218,8 @@ fn lost_digests(catalog: &Catalog, removed: &[Reference]) -> Vec<DeleteItem> {
             !removed.contains(other) && other.name() == name.name() && kept.target == tag.target
         });
         let digest = name.clone().with_digest(tag.target.digest.clone()).familiar();
-        if !stays && !lost.contains(&digest) {
+        let is_named = removed.iter().any(|name| name.familiar() == digest);
+        if !stays && !is_named && !lost.contains(&digest) {
             lost.push(digest);
         }
     }

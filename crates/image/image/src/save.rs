@@ -103,7 +103,8 @@ fn choose_one(
         && reference.tag().is_none()
         && reference.digest().is_none()
     {
-        let tags = names::repository(names, &reference.name())?;
+        let mut tags = names::repository(names, &reference.name())?;
+        tags.retain(|(name, _)| name.tag().is_some());
         if !tags.is_empty() {
             let one = |(name, tag): (Reference, names::Tag)| {
                 (tag.image, BTreeMap::from([(name, tag.target)]))

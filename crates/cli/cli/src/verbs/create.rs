@@ -6,18 +6,19 @@ use std::{
     path::Path,
 };
 
-use hako_engine::{Container, CreateRequest, Engine, Error, Record, options};
+use hako_engine::{Container, CreateRequest, Engine, Error, PullOptions, Record, TOUR, options};
 use hako_oci::{Digest, Platform, Reference, platform, reference};
 
 use crate::failure::say;
 use crate::{
     failure::{CODE_HAKO, Failure, success},
     flag::{self, Completes, Order},
+    progress::Out,
     verb::{Topic, Verb},
 };
 
 use super::{
-    print,
+    print, registry,
     run_flags::{self, Draft, Pull, Stream},
 };
 
@@ -116,18 +117,22 @@ pub(super) fn create(
     draft: &Draft,
     request: CreateRequest,
 ) -> Result<Container, Failure> {
-    let image = request.record.image.clone();
-    if draft.pull == Pull::Always {
-        return Err(no_pull(&image));
+    let mut request = request;
+    let image = request.record.image.parse::<Reference>().map(Reference::with_default_tag);
+    // What hako carries inside itself is nowhere else, and an ID alone cannot be asked for.
+    let image = image.ok().filter(|_| request.record.image != TOUR);
+    if draft.pull == Pull::Always
+        && let Some(image) = &image
+    {
+        pull(engine, draft, &mut request, image)?;
     }
-    let container = match engine.create(request) {
-        Err(error) if error.is_no_image() && draft.pull == Pull::Missing => {
-            let full = image.parse::<Reference>().map(|r| r.with_default_tag().familiar());
-            let name = full.unwrap_or(image);
-            say!("Unable to find image '{name}' locally");
-            return Err(no_pull(&name));
+    let container = match (engine.create(request.clone()), image) {
+        (Err(error), Some(image)) if error.is_no_image() && draft.pull == Pull::Missing => {
+            say!("Unable to find image '{}' locally", image.familiar());
+            pull(engine, draft, &mut request, &image)?;
+            engine.create(request).map_err(engine_failure)?
         }
-        created => created.map_err(engine_failure)?,
+        (created, _) => created.map_err(engine_failure)?,
     };
     if let Some(path) = &draft.cidfile {
         write_new(path, &container.id).map_err(|e| {
@@ -144,14 +149,22 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     File::create_new(path)?.write_all(text.as_bytes())
 }
 
-fn no_pull(image: &str) -> Failure {
-    refuse(
-        &format!(
-            "cannot pull {image}: registries are not in this version; \
-             load an archive with 'hako load', or try 'hako run --rm hako:tour'"
-        ),
-        CODE_HAKO,
-    )
+/// Pulls the image that a container is to be made of, which may have another name than was typed.
+fn pull(
+    engine: &Engine,
+    draft: &Draft,
+    request: &mut CreateRequest,
+    image: &Reference,
+) -> Result<(), Failure> {
+    let typed = &request.record.image;
+    let platform = draft.platform.as_deref().and_then(|text| text.parse().ok());
+    let options = PullOptions { platform };
+    let pulled = registry::first(engine, typed, &options, Out::Stderr, draft.quiet);
+    let pulled = pulled.map_err(engine_failure)?;
+    if pulled.name != *image {
+        request.record.image = pulled.name.to_string();
+    }
+    Ok(())
 }
 
 /// A failure that the flags or words are to blame for.

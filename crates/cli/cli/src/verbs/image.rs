@@ -1,4 +1,4 @@
-//! `images`, `load`, `save`, `rmi`, `tag`, `history`, `pull`.
+//! `images`, `load`, `save`, `rmi`, `tag`, `history`.
 
 use std::{
     fs::File,
@@ -134,8 +134,15 @@ fn images(app: &App, verb: &Verb, args: &[String]) -> Outcome {
         for name in summary.names.iter().filter(named) {
             rows.push(row(&summary, Some(name), &id, now));
         }
-        if summary.names.is_empty() {
+        // What was pulled by digest alone has a repository, and no tag.
+        let nameless =
+            summary.digests.iter().filter(|d| summary.names.iter().all(|n| n.name() != d.name()));
+        let nameless = nameless.filter(named);
+        if summary.names.is_empty() && summary.digests.is_empty() {
             rows.push(row(&summary, None, &id, now));
+        }
+        for digest in nameless {
+            rows.push(row(&summary, Some(digest), &id, now));
         }
         if ids.last() != Some(&id) {
             ids.push(id);
@@ -181,7 +188,10 @@ fn passes(filters: &[(String, String)], image: &Summary) -> bool {
             .any(|(_, pattern)| image.names.iter().any(|name| matches(pattern, &name.familiar())));
     by_name
         && filters.iter().all(|(key, value)| match key.as_str() {
-            "dangling" => flag::parse_bool(value) == Some(image.names.is_empty()),
+            "dangling" => {
+                let dangling = image.names.is_empty() && image.digests.is_empty();
+                flag::parse_bool(value) == Some(dangling)
+            }
             "label" => {
                 let (name, wanted) = match value.split_once('=') {
                     Some((name, wanted)) => (name, Some(wanted)),
@@ -536,39 +546,6 @@ fn history_row(item: &HistoryItem, options: &History, now: Timestamp) -> Row {
         .field("Size", if options.human { size(bytes, 3) } else { bytes.to_string() })
         .field("Comment", item.comment.as_str())
 }
-
-#[derive(Default)]
-struct PullOptions {
-    quiet: bool,
-}
-
-const PULL_FLAGS: &[Group<PullOptions>] = &[Group {
-    heading: "Options",
-    flags: &[Flag::switch("quiet", Some('q'), "Say nothing of how it is fetched", |o, v| {
-        o.quiet = v == "true";
-        Ok(())
-    })],
-}];
-
-/// `pull`: an honest answer, until registries are part of hako.
-pub(super) const PULL: Verb = Verb {
-    paths: &["pull", "image pull"],
-    topic: Topic::Images,
-    usage: "[OPTIONS] IMAGE",
-    about: "Fetch an image from a registry (not in this version)",
-    more: "Until then: write an archive with `docker save`, `podman save` or `skopeo copy`, and\n\
-           `hako load` it.",
-    words: Completes::Nothing,
-    count: (1, 1),
-    flags: || flag::describe(PULL_FLAGS),
-    run: |_, verb, args| {
-        let words = verb.parse(PULL_FLAGS, Order::Anywhere, args, &mut PullOptions::default())?;
-        Err(Failure::new(format!(
-            "cannot pull {}: registries are not in this version; load an archive with 'hako load'",
-            words[0]
-        )))
-    },
-};
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ mod image;
 mod inspect;
 mod logs;
 mod ps;
+mod registry;
 mod run;
 mod run_flags;
 mod start;
@@ -34,6 +35,8 @@ pub(crate) const ALL: &[&Verb] = &[
     &control::REMOVE,
     &image::IMAGES,
     &image::LOAD,
+    &registry::PULL,
+    &registry::PUSH,
     &create::CREATE,
     &start::START,
     &start::RESTART,
@@ -48,7 +51,8 @@ pub(crate) const ALL: &[&Verb] = &[
     &image::TAG,
     &image::REMOVE,
     &image::HISTORY,
-    &image::PULL,
+    &registry::LOGIN,
+    &registry::LOGOUT,
     &inspect::IMAGE_INSPECT,
     &system::INFO,
     &system::VERSION,

@@ -91,19 +91,39 @@ impl Candidate {
         documents: Documents,
     ) -> Result<Candidate> {
         let config = parse_config(config_path, &config_bytes)?;
-        if !matches!(config.os.as_str(), "linux" | "") {
-            return Err(Error::Os { os: config.os });
-        }
-        let diff_ids = config.rootfs.diff_ids.len();
-        if layers.len() != diff_ids {
-            return Err(Error::LayerCount { layers: layers.len(), diff_ids });
-        }
+        check_config(&config, layers.len())?;
         Ok(Candidate { names, config_bytes, config, layers, documents })
     }
 }
 
+/// Whether this is a configuration of so many layers that can run here.
+pub(crate) fn check_config(config: &ImageConfig, layers: usize) -> Result<()> {
+    if !matches!(config.os.as_str(), "linux" | "") {
+        return Err(Error::Os { os: config.os.clone() });
+    }
+    let diff_ids = config.rootfs.diff_ids.len();
+    match layers == diff_ids {
+        true => Ok(()),
+        false => Err(Error::LayerCount { layers, diff_ids }),
+    }
+}
+
+/// Whether this is the manifest of an image whose layers can be unpacked.
+pub(crate) fn check_manifest(digest: &Digest, manifest: &Manifest) -> Result<()> {
+    if !media_type::is_config(&manifest.config.media_type) {
+        let media_type = manifest.config.media_type.clone();
+        return Err(Error::NotAnImage { digest: digest.clone(), media_type });
+    }
+    match manifest.layers.iter().find(|layer| !media_type::is_layer(&layer.media_type)) {
+        None => Ok(()),
+        Some(Descriptor { digest, media_type, .. }) => {
+            Err(Error::LayerType { digest: digest.clone(), media_type: media_type.clone() })
+        }
+    }
+}
+
 /// Reads a configuration, with Docker's word for one that is of no image.
-fn parse_config(path: &str, bytes: &[u8]) -> Result<ImageConfig> {
+pub(crate) fn parse_config(path: &str, bytes: &[u8]) -> Result<ImageConfig> {
     ImageConfig::parse(bytes).map_err(|source| {
         // A document without the field fails in the field's name, whatever else it has.
         let without = serde_json::from_slice::<serde_json::Map<_, serde_json::Value>>(bytes)
@@ -129,16 +149,9 @@ fn exact(
 ) -> Result<Candidate> {
     let path = blob_path(&manifest.digest);
     let parsed = Manifest::parse(bytes).map_err(|source| Error::Document { path, source })?;
-    if !media_type::is_config(&parsed.config.media_type) {
-        let media_type = parsed.config.media_type;
-        return Err(Error::NotAnImage { digest: manifest.digest, media_type });
-    }
+    check_manifest(&manifest.digest, &parsed)?;
     let mut layers = Vec::new();
     for layer in parsed.layers {
-        if !media_type::is_layer(&layer.media_type) {
-            let Descriptor { digest, media_type, .. } = layer;
-            return Err(Error::LayerType { digest, media_type });
-        }
         layers.push(LayerFile { path: blob_path(&layer.digest), descriptor: Some(layer) });
     }
     let config_path = blob_path(&parsed.config.digest);

@@ -1,0 +1,60 @@
+//! Images from and to registries, and who we are to them.
+
+use hako_image::{PullOptions, Pulled, PushedImage, Watch};
+use hako_oci::Reference;
+pub use hako_remote::{Config, Credentials, Stored};
+
+use crate::{Engine, Result};
+
+impl Engine {
+    /// The names that a name without a registry may stand for here, each with a tag or a digest:
+    /// what registries.conf says, or Docker's meaning.
+    pub fn pull_names(&self, typed: &str) -> Result<Vec<Reference>> {
+        let names = self.registries()?.names(typed)?;
+        Ok(names.into_iter().map(Reference::with_default_tag).collect())
+    }
+
+    /// Pulls an image by its whole name.
+    pub fn pull(
+        &self,
+        name: &Reference,
+        options: &PullOptions,
+        watch: &dyn Watch,
+    ) -> Result<Pulled> {
+        self.needs_root("pull")?;
+        self.images()?.sweep()?;
+        let repository = self.registries()?.repository(name)?;
+        Ok(self.images()?.pull(&repository, name, options, watch)?)
+    }
+
+    /// All tags that a repository has in its registry.
+    pub fn remote_tags(&self, repository: &Reference) -> Result<Vec<String>> {
+        Ok(self.registries()?.repository(repository)?.tags()?)
+    }
+
+    /// All tags that a repository has here.
+    pub fn tags(&self, repository: &Reference) -> Result<Vec<Reference>> {
+        Ok(self.images()?.tags(repository)?)
+    }
+
+    /// Pushes what a name with a tag stands for.
+    pub fn push(&self, name: &Reference, watch: &dyn Watch) -> Result<PushedImage> {
+        let repository = self.registries()?.repository(name)?;
+        Ok(self.images()?.push(&repository, name, watch)?)
+    }
+}
+
+/// Whether a registry takes these credentials; remembers them if so.
+pub fn login(registry: &str, credentials: Credentials) -> Result<Stored> {
+    Ok(hako_remote::Client::login(Config::from_env()?, registry, credentials)?)
+}
+
+/// Forgets the credentials for a registry, and says whether there were any.
+pub fn logout(registry: &str) -> Result<bool> {
+    Ok(hako_remote::Client::logout(&Config::from_env()?, registry)?)
+}
+
+/// The credentials that are known for a registry.
+pub fn credentials(registry: &str) -> Result<Option<Credentials>> {
+    Ok(hako_remote::Client::credentials(&Config::from_env()?, registry)?)
+}
