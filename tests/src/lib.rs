@@ -24,6 +24,7 @@ pub mod install;
 pub mod leak;
 pub mod place;
 pub mod pty;
+pub mod registry;
 pub mod runner;
 pub mod runtime;
 pub mod sandbox;

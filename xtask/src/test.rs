@@ -106,6 +106,11 @@ const STEPS: &[Step] = &[
         help: "hako's command line, with Docker's meaning",
         action: Action::Surface,
     },
+    Step {
+        name: "distribution",
+        help: "registries: pull, push, login, and a registry that lies",
+        action: Action::Surface,
+    },
     Step { name: "hostile", help: "hostile images and layers", action: Action::Surface },
     Step { name: "crash", help: "SIGKILL at any instant", action: Action::Surface },
     Step {
