@@ -1,6 +1,6 @@
 //! What is in use, what the kernel can do, and what follows from what it cannot.
 
-use std::{fs, os::fd::AsFd as _};
+use std::{ffi::CStr, fs, os::fd::AsFd as _};
 
 use hako_cgroup::Controller;
 use hako_sys::{Errno, fs as sysfs, mount, process};
@@ -108,7 +108,7 @@ type Probe = fn() -> Result<String, String>;
 
 /// Name, probe, and what hako does without it.
 const FEATURES: &[(&str, Probe, &str)] = &[
-    ("overlayfs", || filesystem("overlay"), "no container can be started"),
+    ("overlayfs", || filesystem(c"overlay"), "no container can be started"),
     ("user namespaces", user_namespaces, "containers in user namespaces are refused by hako-runc"),
     ("time namespaces", || namespace("time"), "time offsets in a bundle are refused"),
     ("cgroup namespaces", || namespace("cgroup"), "containers see the host's cgroup paths"),
@@ -120,7 +120,7 @@ const FEATURES: &[(&str, Probe, &str)] = &[
     ("idmapped mounts", idmapped, "idmap and ridmap mount options are refused"),
     (
         "EROFS",
-        || filesystem("erofs"),
+        || filesystem(c"erofs"),
         "layers are unpacked to directories (as they are in this version)",
     ),
     (
@@ -166,11 +166,19 @@ fn feature(
     }
 }
 
-fn filesystem(name: &str) -> Result<String, String> {
-    let list = read("/proc/filesystems");
-    match list.lines().any(|line| line.split_whitespace().last() == Some(name)) {
-        true => Ok("built in or loaded".into()),
-        false => Err("not in /proc/filesystems".into()),
+fn filesystem(name: &CStr) -> Result<String, String> {
+    // The kernel loads a module when it is asked for one: the list knows only those that are there.
+    match mount::fsopen(name) {
+        Ok(_) => Ok("built in or a module".into()),
+        Err(Errno::ENODEV) => Err("neither built in nor a module".into()),
+        Err(_) => {
+            let list = read("/proc/filesystems");
+            let is = |line: &str| line.split_whitespace().last() == name.to_str().ok();
+            match list.lines().any(is) {
+                true => Ok("built in or loaded".into()),
+                false => Err("not in /proc/filesystems; root may be able to load it".into()),
+            }
+        }
     }
 }
 

@@ -84,6 +84,9 @@ impl fmt::Display for Param {
     }
 }
 
+/// The size of the page that mount(2) takes all options in, with their NUL.
+pub(crate) const OPTIONS_SIZE: usize = 4096;
+
 /// A new file system.
 #[derive(Debug, Clone)]
 pub(crate) struct NewFs {
@@ -97,6 +100,8 @@ pub(crate) struct NewFs {
     pub(crate) lower: Vec<CString>,
     /// All parameters as mount(2) takes them.
     pub(crate) legacy: CString,
+    /// All but the lower layers, which are too many: mount(2) gets them by descriptor.
+    pub(crate) by_descriptor: bool,
     /// mount(2) is needed at once: a value is longer than fsconfig(2) takes.
     pub(crate) by_mount: bool,
     /// Where the relative paths among the values begin.

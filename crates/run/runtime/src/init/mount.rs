@@ -10,7 +10,10 @@ use hako_sys::mount::{self, Change, OpenTree, Propagation, attr};
 use super::walk::{self, Make};
 use super::{Init, Text};
 use crate::call::{At, Call, Did, Failure};
-use crate::op::{CgroupDir, MountOp, NewFs, Param, Source, Target};
+use crate::op::{CgroupDir, MountOp, NewFs, OPTIONS_SIZE, Param, Source, Target};
+
+/// Most layers of an overlay on kernels that take all of them in one page.
+const LAYERS_MAX: usize = 256;
 
 const DIRECTORY: OpenFlags = OpenFlags::PATH.union(OpenFlags::DIRECTORY);
 const CLONE: OpenTree = OpenTree { clone: true, recursive: false, no_follow: false };
@@ -269,8 +272,28 @@ impl Init<'_> {
     fn mount_legacy(&self, new: &NewFs, set: u64, target: BorrowedFd<'_>) -> Did {
         let flags = mount::remount_flags(set) & !mount::REMOUNT_BIND;
         let path = Text::fd_path(target);
-        mount::mount(Some(&new.source), path.as_c_str(), Some(&new.kind), flags, Some(&new.legacy))
-            .at(Call::Mount)
+        let mount = |options: &CStr| {
+            mount::mount(Some(&new.source), path.as_c_str(), Some(&new.kind), flags, Some(options))
+                .at(Call::Mount)
+        };
+        if !new.by_descriptor {
+            return mount(&new.legacy);
+        }
+        // Their paths do not fit into the page that mount(2) takes; those of descriptors do.
+        let mut held = [const { None }; LAYERS_MAX];
+        let mut options = Text::<OPTIONS_SIZE>::new();
+        options.push(new.legacy.as_bytes());
+        for (n, lower) in new.lower.iter().enumerate() {
+            let dir = fs::openat(fs::cwd(), lower, DIRECTORY, 0).at(Call::Open)?;
+            options.push(if n == 0 { b",lowerdir=" } else { b":" });
+            options.push(Text::fd_path(dir.as_fd()).as_bytes());
+            let Some(slot) = held.get_mut(n) else { return Err(Errno::E2BIG).at(Call::Mount) };
+            *slot = Some(dir);
+        }
+        if options.is_full() {
+            return Err(Errno::E2BIG).at(Call::Mount);
+        }
+        mount(options.as_c_str())
     }
 
     /// Keeps the file system's own words for the error.

@@ -3,16 +3,21 @@
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// A short C string.
+/// A C string of at most `SIZE` bytes, with its NUL.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Text {
-    bytes: [u8; 40],
+pub(crate) struct Text<const SIZE: usize = 40> {
+    bytes: [u8; SIZE],
     used: usize,
 }
 
-impl Text {
-    pub(crate) fn new() -> Text {
-        Text { bytes: [0; 40], used: 0 }
+impl<const SIZE: usize> Text<SIZE> {
+    pub(crate) fn new() -> Text<SIZE> {
+        Text { bytes: [0; SIZE], used: 0 }
+    }
+
+    /// Whether nothing more fits, and something may have been cut.
+    pub(crate) fn is_full(&self) -> bool {
+        self.used + 1 == SIZE
     }
 
     /// Appends; what does not fit is cut.
@@ -38,6 +43,16 @@ impl Text {
         self.push(&digits[first..]);
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.used]
+    }
+
+    pub(crate) fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
+    }
+}
+
+impl Text {
     /// A number in decimal digits.
     pub(crate) fn number(number: u32) -> Text {
         let mut text = Text::new();
@@ -60,14 +75,6 @@ impl Text {
         text.push(b"/proc/self/fd/");
         text.push_number(fd.as_raw_fd().unsigned_abs());
         text
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.used]
-    }
-
-    pub(crate) fn as_c_str(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
     }
 }
 
@@ -142,7 +149,7 @@ mod tests {
         assert_eq!(Text::number(u32::MAX).as_c_str(), c"4294967295");
         assert_eq!(Text::octal(0o41777).as_c_str(), c"1777");
         assert_eq!(Text::octal(0o755).as_c_str(), c"0755");
-        let mut text = Text::new();
+        let mut text: Text = Text::new();
         text.push(&[b'x'; 100]);
         assert_eq!(text.as_c_str().to_bytes().len(), 39);
     }

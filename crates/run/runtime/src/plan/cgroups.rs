@@ -68,6 +68,7 @@ pub(super) fn mount(field: &str, mount: &Mount, plan: &Plan) -> Result<Op> {
             mode_of_target: false,
             lower: Vec::new(),
             legacy: c"mode=755".into(),
+            by_descriptor: false,
             by_mount: false,
             base: None,
         }),

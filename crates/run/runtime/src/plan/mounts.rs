@@ -8,7 +8,7 @@ use hako_sys::mount::{Propagation, attr};
 
 use super::builder::{c_string, clean, place, target};
 use super::mount_options::{Meaning, meaning};
-use crate::op::{MountOp, NewFs, Param, Source};
+use crate::op::{MountOp, NewFs, OPTIONS_SIZE, Param, Source};
 use crate::{Error, Result};
 
 /// A mount, and what the parent has to prepare for it.
@@ -30,9 +30,6 @@ pub(crate) struct IdMap {
 
 /// The longest value that fsconfig(2) takes, without its NUL.
 const FSCONFIG_VALUE_MAX: usize = 255;
-
-/// The size of the page that mount(2) takes all options in, with their NUL.
-const OPTIONS_SIZE: usize = 4096;
 
 /// File systems that have nothing on a disk: a read-only mount of them needs no read-only superblock.
 const PSEUDO: &[&str] = &[
@@ -206,6 +203,10 @@ fn new_fs(
         legacy = legacy_data(&params, &lower);
     }
     let by_mount = are_too_long(&params, &lower);
+    let by_descriptor = legacy.len() >= OPTIONS_SIZE && !lower.is_empty();
+    if by_descriptor {
+        legacy = legacy_data(&params, &[]);
+    }
     Ok(NewFs {
         kind: c_string(&format!("{field}.type"), kind)?,
         source: match source {
@@ -216,6 +217,7 @@ fn new_fs(
         params,
         lower,
         legacy: c_string(field, &legacy)?,
+        by_descriptor,
         by_mount,
         base,
     })
@@ -467,7 +469,9 @@ mod tests {
         assert_eq!(fs.base.unwrap().to_str().unwrap(), root);
         assert!(!fs.by_mount);
         assert_eq!(fs.lower[1].to_str().unwrap(), format!("layers/{:064}/fs", 1));
-        assert!(fs.legacy.to_str().unwrap().starts_with("upperdir=a/fs,workdir=a/work,lowerdir=l"));
+        // Sixty of them are too much for one page all the same.
+        assert_eq!(fs.legacy.to_str().unwrap(), "upperdir=a/fs,workdir=a/work");
+        assert!(fs.by_descriptor);
 
         // Nothing in common but the root, which would only take a slash away.
         let apart = [format!("lowerdir+={root}"), "lowerdir+=/b".to_owned()];
