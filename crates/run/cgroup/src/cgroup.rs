@@ -18,6 +18,7 @@ use crate::{
     host::{Controller, Controllers, Host},
     plan::{self, Directory, Join, Plan, Write},
     sys::{self, errno},
+    systemd::Unit,
 };
 
 /// An existing cgroup: one directory in each hierarchy that it joined. What is saved of a container.
@@ -25,6 +26,9 @@ use crate::{
 pub struct Cgroup {
     path: String,
     directories: Vec<Directory>,
+    /// The unit of systemd that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<Unit>,
 }
 
 /// A cgroup that was just made. Dropped, it is removed again, as far as it was not there before.
@@ -43,18 +47,24 @@ impl Created {
     /// Leaves it in place.
     pub fn keep(mut self) -> Cgroup {
         self.made.clear();
-        self.cgroup.clone()
+        let cgroup = self.cgroup.clone();
+        self.cgroup.unit = None;
+        cgroup
     }
 
     /// Removes it, and says what could not be removed.
     pub fn abort(mut self) -> Result<()> {
-        remove(&std::mem::take(&mut self.made))
+        let stopped = self.cgroup.unit.take().map_or(Ok(()), |unit| unit.stop());
+        remove(&std::mem::take(&mut self.made)).and(stopped)
     }
 }
 
 impl Drop for Created {
     fn drop(&mut self) {
         // Who wants to know calls `abort`.
+        if let Some(unit) = self.cgroup.unit.take() {
+            unit.stop().ok();
+        }
         if !self.made.is_empty() {
             remove(&self.made).ok();
         }
@@ -64,13 +74,44 @@ impl Drop for Created {
 impl Plan {
     /// Makes the directories and writes the values. On an error nothing is left.
     pub fn create(&self) -> Result<Created> {
-        let cgroup = Cgroup { path: self.path.clone(), directories: self.directories.clone() };
-        let mut created = Created { cgroup, made: Vec::with_capacity(self.directories.len()) };
+        let mut created = self.nothing_yet();
         for directory in &self.directories {
             if make(directory)? {
                 created.made.push(directory.path.clone());
             }
         }
+        self.apply()?;
+        Ok(created)
+    }
+
+    fn nothing_yet(&self) -> Created {
+        let (path, directories) = (self.path.clone(), self.directories.clone());
+        let made = Vec::with_capacity(directories.len());
+        Created { cgroup: Cgroup { path, directories, unit: None }, made }
+    }
+
+    /// Lets systemd make the unit around a process that waits for it, and puts the process into
+    /// the directories. On an error nothing is left but the process.
+    pub fn create_around(&self, pid: i32) -> Result<Created> {
+        let mut created = self.nothing_yet();
+        if let Some(scope) = &self.scope {
+            created.cgroup.unit = Some(scope.start(pid)?);
+        }
+        for directory in &self.directories {
+            let path = &directory.path;
+            match fs::create_dir_all(path) {
+                Ok(()) => created.made.push(path.clone()),
+                Err(e) => {
+                    return Err(Error::Create { path: path.clone(), source: errno(&e) });
+                }
+            }
+            if !directory.unified && directory.controllers.contains(Controller::Cpuset) {
+                inherit_cpuset(directory)?;
+            }
+        }
+        // A cgroup within the scope can get controllers only when the scope has no process itself.
+        created.cgroup.attach(pid)?;
+        self.directories.iter().filter(|d| d.unified).try_for_each(enable)?;
         self.apply()?;
         Ok(created)
     }
@@ -420,6 +461,9 @@ impl Cgroup {
                 }
             }
         }
+        if let Some(unit) = &self.unit {
+            unit.set(host, resources)?;
+        }
         Plan::update(host, &self.directories, resources)?.apply()?;
         Ok(grown)
     }
@@ -445,8 +489,10 @@ impl Cgroup {
     /// A process that was just killed keeps its cgroup busy until it is gone; this waits for up to
     /// a second.
     pub fn remove(&self) -> Result<()> {
+        // systemd removes what it made; what is left of the others is removed in any case.
+        let stopped = self.unit.as_ref().map_or(Ok(()), Unit::stop);
         let paths: Vec<_> = self.directories.iter().map(|d| d.path.clone()).collect();
-        remove(&paths)
+        remove(&paths).and(stopped)
     }
 }
 

@@ -41,6 +41,7 @@ mod plan_tests;
 pub mod stats;
 mod stats_more;
 mod sys;
+pub mod systemd;
 mod v1;
 mod v2;
 
@@ -202,6 +203,14 @@ pub enum Error {
     NoFreezer {
         /// One of its directories.
         path: PathBuf,
+    },
+    /// systemd could not be reached, or refused.
+    #[error("systemd: {what}: {why}")]
+    Systemd {
+        /// What was to be done, or who was spoken to.
+        what: String,
+        /// What it said, or what went wrong.
+        why: String,
     },
     /// Directories that are still there.
     #[error("remove cgroup {path}{}", more(*.others))]

@@ -12,6 +12,7 @@ use crate::{
     Error, Result,
     devices::Policy,
     host::{Controller, Controllers, Host},
+    systemd::Scope,
     v1, v2,
 };
 
@@ -81,7 +82,7 @@ pub struct Directory {
 }
 
 /// Everything that creating a cgroup will do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// The path that was asked for.
     pub path: String,
@@ -93,6 +94,8 @@ pub struct Plan {
     pub writes: Vec<Write>,
     /// Device access by eBPF; of v1 it is among the writes.
     pub device_program: Option<Policy>,
+    /// The unit of systemd that holds it.
+    pub(crate) scope: Option<Scope>,
     /// Refuse a memory limit (bytes) below what is used; on v2 the kernel would kill instead.
     pub memory_at_least: Option<u64>,
 }
@@ -158,6 +161,7 @@ impl Plan {
             directories,
             writes: Vec::new(),
             device_program: None,
+            scope: None,
             memory_at_least: None,
         };
         plan.fill(host, resources)?;
@@ -170,7 +174,28 @@ impl Plan {
     pub fn without_devices(mut self) -> Plan {
         self.device_program = None;
         self.writes.retain(|w| w.field != DEVICES);
+        if let Some(scope) = &mut self.scope {
+            scope.without_devices();
+        }
         self
+    }
+
+    /// The same in a unit of systemd, whose cgroup the request's path must be.
+    pub fn in_scope(
+        mut self,
+        mut scope: Scope,
+        host: &Host,
+        resources: Option<&Resources>,
+    ) -> Result<Plan> {
+        let none = Resources::default();
+        scope.limit(host, resources.unwrap_or(&none), true)?;
+        self.scope = Some(scope);
+        Ok(self)
+    }
+
+    /// Whether systemd makes it: then by [`Plan::create_around`].
+    pub fn has_scope(&self) -> bool {
+        self.scope.is_some()
     }
 
     /// Whether it sets no limit. A cgroup that cannot be made is then no loss.
@@ -190,6 +215,7 @@ impl Plan {
             directories: directories.to_vec(),
             writes: Vec::new(),
             device_program: None,
+            scope: None,
             memory_at_least: None,
         };
         plan.fill(host, resources)?;

@@ -65,7 +65,7 @@ fn bytes(n: i64) -> String {
 }
 
 /// v1 limits memory and swap together, v2 swap alone. `None` leaves it as it is.
-fn swap(limit: Option<i64>, swap: Option<i64>) -> Result<Option<i64>> {
+pub(crate) fn swap(limit: Option<i64>, swap: Option<i64>) -> Result<Option<i64>> {
     let limit = limit.unwrap_or(0);
     let why = match swap.unwrap_or(0) {
         0 if limit == -1 => return Ok(Some(-1)),

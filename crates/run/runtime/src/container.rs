@@ -76,7 +76,7 @@ pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
     if plan.options.notify {
         state.make_notify()?;
     }
-    let cgroup = create_cgroup(&plan)?;
+    let mut cgroup = create_cgroup(&plan)?;
     let mut rdt = RdtGuard::create(&plan)?;
     let mut fds = open_descriptors(&plan, &state, cgroup.as_ref().map(|c| c.cgroup()), stdio)?;
     if let Some(groups) = &rdt.0 {
@@ -85,6 +85,10 @@ pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
     let Spawned { child, sync } = spawn_init(&plan, &fds)?;
     let init = Init { child, ours: true.into() };
 
+    if let Some(by_systemd) = plan.cgroup.as_ref().filter(|c| c.has_scope()) {
+        cgroup = Some(delegated(&plan, by_systemd.create_around(init.child.pid)?)?);
+        spawn::go(sync.as_fd())?;
+    }
     if plan.namespaces.is_new(Kind::User) {
         let proc = fds
             .proc
@@ -169,20 +173,23 @@ impl Drop for RdtGuard {
 /// Makes the cgroups. An ordinary user who asks for no limits does without, where it may not
 /// ([`crate::Options::cgroup_optional`]).
 fn create_cgroup(plan: &Plan) -> Result<Option<hako_cgroup::Created>> {
-    let Some(cgroup) = &plan.cgroup else { return Ok(None) };
+    // systemd needs a process first.
+    let Some(cgroup) = plan.cgroup.as_ref().filter(|c| !c.has_scope()) else { return Ok(None) };
     match cgroup.create() {
-        Ok(created) => {
-            // An ordinary user can give nothing away, and owns it already.
-            if let (Some(uid), true) = (plan.cgroup_owner, plan.options.privileged) {
-                created.cgroup().delegate(uid)?;
-            }
-            Ok(Some(created))
-        }
+        Ok(created) => delegated(plan, created).map(Some),
         Err(e) if e.is_permission() && plan.options.cgroup_optional && cgroup.limits_nothing() => {
             Ok(None)
         }
         Err(e) => Err(e.into()),
     }
+}
+
+/// Gives the cgroup to who runs in it. An ordinary user can give nothing away, and owns it already.
+fn delegated(plan: &Plan, created: hako_cgroup::Created) -> Result<hako_cgroup::Created> {
+    if let (Some(uid), true) = (plan.cgroup_owner, plan.options.privileged) {
+        created.cgroup().delegate(uid)?;
+    }
+    Ok(created)
 }
 
 fn open_descriptors(

@@ -205,6 +205,8 @@ pub(crate) enum Op {
     Session,
     /// Waits until the parent has written the maps of the user namespace.
     AwaitMaps,
+    /// Waits until the parent has had its cgroup made around it, by systemd.
+    AwaitCgroup,
     /// Becomes user 0 of the user namespace; whether groups can be set.
     BecomeRoot {
         groups: bool,
@@ -354,6 +356,7 @@ impl fmt::Display for Op {
             Op::NotDumpable => f.write_str("not dumpable"),
             Op::Session => f.write_str("new session"),
             Op::AwaitMaps => f.write_str("wait for the user namespace's maps"),
+            Op::AwaitCgroup => f.write_str("wait for systemd's unit"),
             Op::BecomeRoot { .. } => f.write_str("become user 0 of the user namespace"),
             Op::Join { kind, .. } => write!(f, "join {} namespace", kind.info().word),
             Op::EnterCgroup => f.write_str("enter cgroup"),

@@ -178,7 +178,7 @@ impl<'a> Init<'a> {
             }
             Op::NotDumpable => hako_sys::cred::set_dumpable(false).at(Call::Dumpable),
             Op::Session => process::setsid().at(Call::Setsid),
-            Op::AwaitMaps => self.await_go(),
+            Op::AwaitMaps | Op::AwaitCgroup => self.await_go(),
             Op::BecomeRoot { groups } => identity::become_root(*groups),
             Op::Join { kind, slot } => match self.fds.joined.get(*slot) {
                 Some(fd) => namespace::setns(fd.as_fd(), kind.flag()).at(Call::Setns),

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::path::Path;
 
 use hako_cgroup::Host;
-use hako_oci::runtime::{Mount, Spec};
+use hako_oci::runtime::{Linux, Mount, Spec};
 use hako_sys::mount::attr;
 use hako_sys::namespace::Kind;
 
@@ -12,7 +12,31 @@ use super::builder::c_string;
 use super::namespaces::Namespaces;
 use super::{Plan, mounts};
 use crate::op::{CgroupDir, MountOp, NewFs, Op, Source};
-use crate::{Error, Result};
+use crate::{CgroupDriver, Error, Options, Result};
+
+/// The container's cgroup; `None` where it is to have none of its own.
+pub(super) fn plan(
+    spec: &Spec,
+    linux: &Linux,
+    options: &Options,
+    host: &Host,
+) -> Result<Option<hako_cgroup::Plan>> {
+    let (id, resources, join) =
+        (options.id.as_str(), linux.resources.as_ref(), options.join_cgroups);
+    let request = |path| hako_cgroup::Request { path, id, resources, join };
+    let path = linux.cgroups_path.as_deref();
+    let plan = match options.cgroup {
+        CgroupDriver::Disabled => return Ok(None),
+        CgroupDriver::Cgroupfs => hako_cgroup::Plan::new(host, &request(path))?,
+        CgroupDriver::Systemd => {
+            let user = !options.privileged;
+            let scope = hako_cgroup::systemd::Scope::new(path, id, user, &spec.annotations)?;
+            let path = scope.cgroup_path();
+            hako_cgroup::Plan::new(host, &request(Some(&path)))?.in_scope(scope, host, resources)?
+        }
+    };
+    Ok(Some(if options.privileged { plan } else { plan.without_devices() }))
+}
 
 /// Who the container's cgroup belongs to, where that is not the caller: on v2, the user of its
 /// process, if the container has a cgroup namespace of its own and mounts cgroups for writing

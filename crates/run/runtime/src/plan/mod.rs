@@ -115,27 +115,10 @@ impl Plan {
 
         let cgroups = match (options.cgroup, &options.cgroups) {
             (CgroupDriver::Disabled, _) => hako_cgroup::Host::default(),
-            (CgroupDriver::Systemd, _) => {
-                return Err(Error::Unsupported(
-                    "the systemd cgroup driver is not built yet".to_owned(),
-                ));
-            }
-            (CgroupDriver::Cgroupfs, Some(host)) => host.clone(),
-            (CgroupDriver::Cgroupfs, None) => hako_cgroup::Host::detect()?,
+            (_, Some(host)) => host.clone(),
+            (_, None) => hako_cgroup::Host::detect()?,
         };
-        let cgroup = match options.cgroup {
-            CgroupDriver::Disabled => None,
-            _ => {
-                let request = hako_cgroup::Request {
-                    path: linux.cgroups_path.as_deref(),
-                    id: &options.id,
-                    resources: linux.resources.as_ref(),
-                    join: options.join_cgroups,
-                };
-                let plan = hako_cgroup::Plan::new(&cgroups, &request)?;
-                Some(if options.privileged { plan } else { plan.without_devices() })
-            }
-        };
+        let cgroup = cgroups::plan(spec, linux, options, &cgroups)?;
         let mut plan = Plan {
             cgroup,
             cgroup_owner: cgroups::owner(spec, &cgroups, &namespaces),
@@ -273,7 +256,9 @@ impl Plan {
                 b.push(format!("{}.path", join.field), Op::Join { kind: join.kind, slot });
             }
         }
-        b.push("linux.cgroupsPath", Op::EnterCgroup);
+        let by_systemd = self.cgroup.as_ref().is_some_and(hako_cgroup::Plan::has_scope);
+        let enter = if by_systemd { Op::AwaitCgroup } else { Op::EnterCgroup };
+        b.push("linux.cgroupsPath", enter);
         if self.rdt.is_some() {
             b.push("linux.intelRdt", Op::EnterRdt);
         }
