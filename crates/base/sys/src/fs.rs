@@ -330,6 +330,12 @@ pub fn fstatfs(fd: BorrowedFd<'_>) -> Result<StatFs> {
     Ok(StatFs::from_rustix(&sys::fstatfs(fd)?))
 }
 
+/// What identifies a file system among those of its kind, where it has such a number
+/// (`statfs.f_fsid`); works on `O_PATH` descriptors.
+pub fn fsid(fd: BorrowedFd<'_>) -> Result<u64> {
+    Ok(sys::fstatvfs(fd)?.f_fsid)
+}
+
 /// mkdirat(2).
 pub fn mkdirat(dir: BorrowedFd<'_>, path: &CStr, permissions: u32) -> Result<()> {
     Ok(sys::mkdirat(dir, path, mode(permissions))?)

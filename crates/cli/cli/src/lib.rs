@@ -51,6 +51,7 @@ pub struct App {
 pub(crate) struct Globals {
     root: Option<PathBuf>,
     run_root: Option<PathBuf>,
+    snapshotter: Option<String>,
     version: bool,
 }
 
@@ -79,6 +80,26 @@ pub(crate) const GLOBAL: &[Group<Globals>] = &[Group {
             },
         )
         .completes(Completes::Directory),
+        Flag::one(
+            "snapshotter",
+            None,
+            "NAME",
+            "How layers are kept from now on: overlay or erofs (HAKO_SNAPSHOTTER)",
+            |g: &mut Globals, v| {
+                g.snapshotter = Some(v.into());
+                Ok(())
+            },
+        ),
+        Flag::one(
+            "storage-driver",
+            None,
+            "NAME",
+            "The same, as Podman calls it",
+            |g: &mut Globals, v| {
+                g.snapshotter = Some(v.into());
+                Ok(())
+            },
+        ),
         Flag::switch("version", Some('v'), "Print the version", |g, v| {
             g.version = v == "true";
             Ok(())
@@ -91,7 +112,12 @@ impl App {
     pub(crate) fn engine(&self) -> Result<Engine, Failure> {
         let globals = &self.globals;
         let places = Places::resolve(globals.root.clone(), globals.run_root.clone())?;
-        Ok(Engine::open(places, self.embedded)?)
+        let engine = Engine::open(places, self.embedded)?;
+        let named = std::env::var("HAKO_SNAPSHOTTER").ok().filter(|name| !name.is_empty());
+        Ok(match globals.snapshotter.clone().or(named) {
+            Some(name) => engine.with_snapshotter(&name)?,
+            None => engine,
+        })
     }
 }
 

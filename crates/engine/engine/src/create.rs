@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hako_snapshot::ActiveOptions;
+use hako_snapshot::{ActiveOptions, Snapshotter as _};
 use hako_sys::fs::Lock;
 
 use crate::{Container, Engine, Error, Record, Result, lock, names, places::private_dirs};

@@ -3,6 +3,7 @@
 use std::{ffi::CStr, fs, os::fd::AsFd as _};
 
 use hako_cgroup::Controller;
+use hako_snapshot::Snapshotter as _;
 use hako_sys::{Errno, fs as sysfs, mount, process};
 use serde::Serialize;
 
@@ -44,6 +45,8 @@ pub struct Info {
     pub images: usize,
     /// The snapshotter.
     pub driver: &'static str,
+    /// Why it is that one.
+    pub driver_reason: String,
     /// How control groups are made.
     pub cgroup_driver: &'static str,
     /// `1`, `2` or `hybrid`.
@@ -88,6 +91,7 @@ impl Engine {
             containers_stopped: statuses.len() - running,
             images: self.image_list()?.len(),
             driver: self.snapshots()?.name(),
+            driver_reason: self.snapshots()?.reason(),
             cgroup_driver: "cgroupfs",
             cgroup_version: cgroup.mode().name().trim_start_matches('v').to_owned(),
             cgroup_controllers: cgroup.controllers().iter().map(|c| c.to_string()).collect(),
@@ -118,11 +122,7 @@ const FEATURES: &[(&str, Probe, &str)] = &[
     ("openat2", openat2, "hako needs Linux 5.6 or newer"),
     ("pidfd", pidfd, "hako needs Linux 5.3 or newer"),
     ("idmapped mounts", idmapped, "idmap and ridmap mount options are refused"),
-    (
-        "EROFS",
-        || filesystem(c"erofs"),
-        "layers are unpacked to directories (as they are in this version)",
-    ),
+    ("EROFS", || filesystem(c"erofs"), "layers are unpacked to directories"),
     (
         "CAP_SYS_RESOURCE",
         sys_resource,

@@ -12,6 +12,7 @@ use hako_docker::{
     host_config::{Device, LogConfig, RestartPolicy, Ulimit},
 };
 use hako_monitor::time::Timestamp;
+use hako_snapshot::Snapshotter as _;
 
 use crate::{Container, Engine, Result, Running, Status};
 

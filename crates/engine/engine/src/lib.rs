@@ -46,7 +46,7 @@ use hako_content::Store;
 use hako_db::Db;
 use hako_image::ImageStore;
 use hako_remote::Client;
-use hako_snapshot::{Overlay, Snapshotter};
+use hako_snapshot::{Kind, Stores};
 
 /// The user's options and the grammars of the flags that they come from.
 pub use hako_bundle as options;
@@ -95,7 +95,8 @@ pub struct Engine {
     /// What only some commands need is opened when it is.
     images: OnceLock<ImageStore>,
     registries: OnceLock<Client>,
-    snapshots: OnceLock<Arc<dyn Snapshotter>>,
+    snapshots: OnceLock<Arc<Stores>>,
+    snapshotter: Option<Kind>,
     program: OnceLock<Program>,
     machine: OnceLock<hako_bundle::Machine>,
 }
@@ -112,11 +113,19 @@ impl Engine {
             images: OnceLock::new(),
             registries: OnceLock::new(),
             snapshots: OnceLock::new(),
+            snapshotter: None,
             program: OnceLock::new(),
             machine: OnceLock::new(),
         };
         engine.containers().migrate()?;
         Ok(engine)
+    }
+
+    /// What makes new snapshots, by name: `overlay` or `erofs`. Without it, that is what was chosen
+    /// when the store was made.
+    pub fn with_snapshotter(mut self, name: &str) -> Result<Engine> {
+        self.snapshotter = Some(name.parse()?);
+        Ok(self)
     }
 
     /// Where everything is.
@@ -148,17 +157,18 @@ impl Engine {
         if places::is_root() { Ok(()) } else { Err(Error::NeedsRoot(what)) }
     }
 
-    pub(crate) fn snapshots(&self) -> Result<&Arc<dyn Snapshotter>> {
+    pub(crate) fn snapshots(&self) -> Result<&Arc<Stores>> {
         once(&self.snapshots, || {
-            Ok(Arc::new(Overlay::open(&self.places.root.join("snapshots"))?)
-                as Arc<dyn Snapshotter>)
+            let dir = self.places.root.join("snapshots");
+            Ok(Arc::new(Stores::open(&dir, self.snapshotter)?))
         })
     }
 
     pub(crate) fn images(&self) -> Result<&ImageStore> {
         once(&self.images, || {
             let content = Store::open(&self.places.root.join("content"), Arc::clone(&self.db))?;
-            Ok(ImageStore::new(content, Arc::clone(self.snapshots()?)))
+            let snapshots = Arc::clone(self.snapshots()?);
+            Ok(ImageStore::new(content, snapshots))
         })
     }
 

@@ -71,14 +71,20 @@ impl Program {
 
     /// Starts a monitor whose first client is at the other end of `socket`. The monitor goes its
     /// own way, and outlives this process; whether it came up is said through the socket.
-    pub(crate) fn spawn_monitor(&self, dir: &OsStr, socket: OwnedFd) -> Result<Child> {
+    /// It holds `layers` as long as it lives, as the descriptor that `hako_snapshot::SHARED_FD` says.
+    pub(crate) fn spawn_monitor(
+        &self,
+        dir: &OsStr,
+        socket: OwnedFd,
+        layers: Option<OwnedFd>,
+    ) -> Result<Child> {
         self.with_command(|mut command| {
             command
                 .arg("monitor")
                 .arg("--dir")
                 .arg(dir)
                 .stdin(Stdio::from(socket))
-                .stdout(Stdio::null())
+                .stdout(layers.map_or_else(Stdio::null, Stdio::from))
                 .stderr(Stdio::null())
                 .env_clear()
                 .current_dir("/")

@@ -3,6 +3,7 @@
 use std::{fs, io};
 
 use hako_root::Root;
+use hako_snapshot::Snapshotter as _;
 
 use crate::{Container, Engine, Error, Result};
 

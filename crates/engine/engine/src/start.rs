@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::OpenOptionsExt as _,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     process::Child,
 };
@@ -12,12 +12,16 @@ use hako_bundle::{Facts, IpcMode, Neighbour, NetworkMode};
 use hako_monitor::{
     Client, Config, Event, Exit, ExitRecord, LogConfig, Request, Streams, client::Received,
 };
+use hako_snapshot::Snapshotter as _;
 use hako_sys::{fs::Lock, tty::WindowSize};
 
 use crate::{Container, Engine, Error, Result, lock, places::private_dirs};
 
 /// Longest `/etc/passwd` or `/etc/group` that is read (CVE-2026-47262: gigabytes of it).
 const USERS_BYTES_MAX: u64 = 1 << 20;
+
+/// How many other containers are asked for the layers that they hold.
+const HOLDERS_MAX: usize = 256;
 
 /// How the one who starts a container takes part in it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,15 +67,15 @@ impl Engine {
 
     fn start_locked(&self, container: &Container, request: StartRequest) -> Result<Attachment> {
         self.bury(&container.id)?;
-        match self.write_bundle(container) {
+        let layers = match self.write_bundle(container) {
             // A power cut may have taken layers that were unpacked just before; the image has them.
             Err(Error::Snapshot(hako_snapshot::Error::NoChain(_))) => {
                 let _layers = self.snapshots()?.hold()?;
                 self.unpack(&self.image(&container.image_id.to_string())?)?;
-                self.write_bundle(container)?;
+                self.write_bundle(container)?
             }
             written => written?,
-        }
+        };
         let (mut client, theirs) = Client::pair()?;
         client.send(&Request::Attach(request.streams))?;
         if let Some(size) = request.size {
@@ -81,7 +85,7 @@ impl Engine {
             client.send(&Request::Own)?;
         }
         let run_dir = self.places.run_dir(&container.id);
-        let mut monitor = self.program()?.spawn_monitor(run_dir.as_os_str(), theirs)?;
+        let mut monitor = self.program()?.spawn_monitor(run_dir.as_os_str(), theirs, layers)?;
         let started = wait_started(&mut client, container);
         if started.is_err() {
             reap(&mut monitor)?;
@@ -126,7 +130,8 @@ impl Engine {
         self.places.container_dir(id).join("lock")
     }
 
-    fn write_bundle(&self, container: &Container) -> Result<()> {
+    /// Writes what the monitor reads, and returns what it holds of the layers.
+    fn write_bundle(&self, container: &Container) -> Result<Option<OwnedFd>> {
         let (id, record) = (&container.id, &container.record);
         // As in Docker, a source may have gone since the container was made.
         hako_bundle::mount::ensure_sources(&record.options.mounts)?;
@@ -158,9 +163,29 @@ impl Engine {
             value.map_err(|source| Error::Record { id: id.clone(), source })
         };
         write(&run_dir.join("config.json"), &json(serde_json::to_vec(&bundle.spec))?, 0o600)?;
-        let monitor = self.monitor_config(container, snapshots.mounts(id)?);
+        let (layers, mounts) = match snapshots.shared(id, &self.holders()?)? {
+            Some(shared) => (Some(shared.layers), shared.mounts),
+            None => (None, snapshots.mounts(id)?),
+        };
+        let monitor = self.monitor_config(container, mounts);
         let name = run_dir.join(hako_monitor::config::CONFIG_NAME);
-        write(&name, &json(serde_json::to_vec(&monitor))?, 0o600)
+        write(&name, &json(serde_json::to_vec(&monitor))?, 0o600)?;
+        Ok(layers)
+    }
+
+    /// Where monitors that may be alive hold the layers of their containers.
+    fn holders(&self) -> Result<Vec<PathBuf>> {
+        let dir = self.places.run_root.join("containers");
+        let mut holders = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(Error::io("read", &dir))?.take(HOLDERS_MAX) {
+            let lock = Config::lock_path(&entry.map_err(Error::io("read", &dir))?.path());
+            // Containers come and go meanwhile.
+            let Ok(text) = fs::read_to_string(&lock) else { continue };
+            if let Ok(pid) = text.trim().parse::<u32>() {
+                holders.push(format!("/proc/{pid}/fd/{}", hako_snapshot::SHARED_FD).into());
+            }
+        }
+        Ok(holders)
     }
 
     fn monitor_config(

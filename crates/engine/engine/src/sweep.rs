@@ -7,6 +7,7 @@ use std::{collections::HashSet, fs, io};
 
 use hako_monitor::{Exit, ExitRecord};
 use hako_root::Root;
+use hako_snapshot::Snapshotter as _;
 use hako_sys::fs::Lock;
 
 use crate::{Engine, Error, Result, control::SIGKILL, lock};

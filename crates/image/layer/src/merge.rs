@@ -36,6 +36,8 @@ pub struct Merge {
     tree: Tree,
     /// Names that the layer being added made, by directory.
     made: HashSet<(usize, Vec<u8>)>,
+    /// Directories that it describes: no others get looks of their own from it.
+    described: HashSet<usize>,
     /// The parent that was looked up last: archives go through a tree directory by directory.
     last: Option<(Plain, Parent)>,
     is_base: bool,
@@ -63,6 +65,7 @@ impl Default for Merge {
         Merge {
             tree: Tree::new(Inode::directory(0o755)),
             made: HashSet::new(),
+            described: HashSet::new(),
             last: None,
             is_base: true,
             work: 0,
@@ -87,6 +90,7 @@ impl Merge {
             self.entry(entry, first)?;
         }
         self.made.clear();
+        self.described.clear();
         self.last = None;
         self.is_base = false;
         Ok(())
@@ -186,6 +190,7 @@ impl Merge {
             }
             _ => {
                 let number = self.tree.add(inode);
+                self.described.insert(number);
                 self.set_name(parent, name, number);
             }
         }
@@ -292,7 +297,13 @@ impl Merge {
                 self.made.contains(&(directory, name.clone()))
                     || self.is_directory(*child) && !self.names(*child).is_empty()
             });
-            *self.names_mut(directory) = names;
+            let content = Content::Directory(names);
+            if self.described.contains(&directory) {
+                self.tree.inodes[directory].content = content;
+            } else {
+                // Hidden itself, the one below has no looks to give.
+                self.tree.inodes[directory] = Inode { content, ..Inode::directory(0o755) };
+            }
         }
         Ok(!self.names(top).is_empty())
     }
@@ -396,6 +407,7 @@ impl Merge {
         let there = &mut self.tree.inodes[directory];
         std::mem::swap(&mut there.content, &mut inode.content);
         *there = inode;
+        self.described.insert(directory);
     }
 
     fn inode(&mut self, header: &Header, content: Content, path: &Plain) -> Result<Inode> {

@@ -15,6 +15,7 @@ use std::{
 use hako_root::Root;
 use hako_sys::{
     Errno,
+    fs::{self, OpenFlags},
     mount::{self, OpenTree, Propagation},
     namespace::{self, Kind},
 };
@@ -35,7 +36,29 @@ pub(crate) struct Image {
     pub devices: Vec<PathBuf>,
 }
 
+/// `statfs.f_type` of EROFS.
+const EROFS_MAGIC: u64 = 0xe0f5_e1e2;
+
 impl Image {
+    /// A copy of the mount that another process holds, if it is one of an image with this UUID.
+    /// Whatever else is at that path, or nothing, is no error: the process may have gone.
+    pub(crate) fn share(held: &Path, uuid: [u8; 16]) -> Option<OwnedFd> {
+        let path = c_string(held.as_os_str().as_bytes());
+        let flags = OpenFlags::PATH | OpenFlags::DIRECTORY;
+        let there = fs::openat(fs::cwd(), &path, flags, 0).ok()?;
+        let there = there.as_fd();
+        // As the kernel folds a UUID (linux/statfs.h, uuid_to_fsid).
+        let half = |n: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&uuid[n..n + 8]);
+            u64::from_le_bytes(bytes)
+        };
+        let is_ours = fs::fstatfs(there).ok()?.magic == EROFS_MAGIC
+            && fs::fsid(there).ok()? == half(0) ^ half(8);
+        let clone = OpenTree { clone: true, ..OpenTree::default() };
+        is_ours.then(|| mount::open_tree(there, c"", clone).ok())?
+    }
+
     /// Mounts it, and gives its root.
     pub(crate) fn mount(&self) -> Result<OwnedFd> {
         let error = |call, source, fs: Option<BorrowedFd<'_>>| Error::Image {

@@ -35,7 +35,8 @@ use hako_root::Root;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActiveOptions, Chain, Error, Hold, Layer, LiveChains, Overlay, Result, Snapshotter,
+    ActiveOptions, Chain, Error, Hold, Layer, LiveChains, Overlay, Result, SHARED_FD, Shared,
+    Snapshotter,
     detached::{Image, Stack},
     lock::Named,
     overlay::{LayerRecord, read_record, write_record},
@@ -98,6 +99,10 @@ impl Erofs {
         })();
         store.store.discard(&staged)?;
         probed
+    }
+
+    pub(crate) fn has_key(&self, key: &str) -> Result<bool> {
+        Ok(self.store.active_dir(key)?.exists())
     }
 
     fn tar_dir(&self, diff_id: &Digest) -> PathBuf {
@@ -221,6 +226,22 @@ impl Snapshotter for Erofs {
             ..Mount::default()
         };
         Ok(vec![below, self.store.mount_over(key, vec!["lowerdir+=.".to_owned()])?])
+    }
+
+    fn shared(&self, key: &str, others: &[PathBuf]) -> Result<Option<Shared>> {
+        let (_, chain, _) = self.store.read_active(key)?;
+        let Some(top) = chain.top() else { return Ok(None) };
+        if !shares_mounts() {
+            return Ok(None);
+        }
+        let theirs = others.iter().find_map(|other| Image::share(other, uuid(top)));
+        let layers = match (theirs, self.image(&chain)?) {
+            (Some(theirs), _) => theirs,
+            (None, Some(image)) => image.mount()?,
+            (None, None) => return Ok(None),
+        };
+        let lower = format!("lowerdir+=/proc/self/fd/{SHARED_FD}");
+        Ok(Some(Shared { layers, mounts: vec![self.store.mount_over(key, vec![lower])?] }))
     }
 
     fn view(&self, key: &str) -> Result<Root> {
@@ -517,6 +538,14 @@ impl<'e, 'l, 'a> Ensure<'e, 'l, 'a> {
         fs::write(&path, text).map_err(Error::io("write", &path))?;
         Ok(listing)
     }
+}
+
+/// Whether the kernel copies mounts that are nowhere, and overlayfs takes them (Linux 6.15).
+fn shares_mounts() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let mut next = || numbers.next().and_then(|number| number.ok()).unwrap_or(0);
+    (next(), next()) >= (6, 15)
 }
 
 fn merge(layers: &[(Digest, Listing)]) -> Result<Merge> {

@@ -96,6 +96,9 @@ pub enum Error {
     /// The active snapshot is there already.
     #[error("snapshot {0:?} exists already")]
     KeyExists(String),
+    /// No snapshotter has this name.
+    #[error("unknown snapshotter {0:?}: it is overlay or erofs")]
+    Kind(String),
     /// A key that cannot be a file name.
     #[error("invalid snapshot key {0:?}")]
     Key(String),

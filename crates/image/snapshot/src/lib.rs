@@ -16,11 +16,12 @@ mod erofs;
 mod error;
 mod lock;
 mod overlay;
+mod stores;
 #[doc(hidden)]
 pub mod suite;
 mod unpack;
 
-use std::io::Read;
+use std::{io::Read, os::fd::OwnedFd, path::PathBuf};
 
 use hako_oci::{Digest, image::chain_id, runtime::Mount};
 use hako_root::Root;
@@ -30,6 +31,7 @@ pub use crate::{
     error::{Error, Result},
     lock::Hold,
     overlay::Overlay,
+    stores::{KINDS, Kind, Stores},
 };
 
 /// A stack of layers by their chain IDs, lowest first (OCI Image Specification, config.md, "Layer
@@ -78,6 +80,18 @@ pub struct ActiveOptions {
     pub volatile: bool,
 }
 
+/// Where a process that mounts holds what it shares: as its standard output.
+pub const SHARED_FD: i32 = 1;
+
+/// Layers that are mounted already.
+#[derive(Debug)]
+pub struct Shared {
+    /// The mount, which is nowhere.
+    pub layers: OwnedFd,
+    /// What is to be mounted, in order, on a container's root directory.
+    pub mounts: Vec<Mount>,
+}
+
 /// Keeps filesystem states. Many processes may use one directory at once.
 pub trait Snapshotter: Send + Sync {
     /// Name of the implementation, as `info` shows it.
@@ -106,6 +120,12 @@ pub trait Snapshotter: Send + Sync {
     /// come one by one, as `lowerdir+=`, for fsconfig(2). `lowerdir+=.` means what the mounts before
     /// it made of that directory.
     fn mounts(&self, key: &str) -> Result<Vec<Mount>>;
+
+    /// The layers below an active snapshot as a mount, and what is to be mounted instead of
+    /// [`mounts`](Snapshotter::mounts) by a process that holds it as [`SHARED_FD`]. `others` are
+    /// paths of such descriptors of other processes, whose layers may be the same: these share one
+    /// page cache, as long as one of them lives. `None` where there is nothing to share.
+    fn shared(&self, key: &str, others: &[PathBuf]) -> Result<Option<Shared>>;
 
     /// The active snapshot as a read-only tree, mounted nowhere. What a running container writes
     /// meanwhile may or may not show.

@@ -13,14 +13,19 @@ use crate::{Error, Result};
 /// Keeps garbage collection away while it lives.
 #[derive(Debug)]
 pub struct Hold {
-    _file: File,
+    _files: Vec<File>,
 }
 
 impl Hold {
+    /// Several as one.
+    pub(crate) fn all(holds: Vec<Hold>) -> Hold {
+        Hold { _files: holds.into_iter().flat_map(|hold| hold._files).collect() }
+    }
+
     pub(crate) fn shared(path: &Path) -> Result<Hold> {
         let file = open(path)?;
         flock(file.as_fd(), Lock::Shared).map_err(|e| Error::io("flock", path)(e.into()))?;
-        Ok(Hold { _file: file })
+        Ok(Hold { _files: vec![file] })
     }
 
     /// `None` while anybody holds.
@@ -28,7 +33,7 @@ impl Hold {
         let file = open(path)?;
         let ours = try_flock(file.as_fd(), Lock::Exclusive)
             .map_err(|e| Error::io("flock", path)(e.into()))?;
-        Ok(ours.then_some(Hold { _file: file }))
+        Ok(ours.then_some(Hold { _files: vec![file] }))
     }
 }
 

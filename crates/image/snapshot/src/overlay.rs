@@ -31,8 +31,8 @@ use hako_sys::{Errno, xattr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActiveOptions, Chain, Error, Hold, Layer, LiveChains, Result, Snapshotter, detached::Stack,
-    lock::Named, unpack,
+    ActiveOptions, Chain, Error, Hold, Layer, LiveChains, Result, Shared, Snapshotter,
+    detached::Stack, lock::Named, unpack,
 };
 
 const VOLATILE: &str = "volatile";
@@ -180,7 +180,7 @@ impl Overlay {
         self.dir.join("gc.lock")
     }
 
-    fn active_dir(&self, key: &str) -> Result<PathBuf> {
+    pub(crate) fn active_dir(&self, key: &str) -> Result<PathBuf> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
         if key.is_empty() || key.len() > 128 || !key.bytes().all(plain) {
             return Err(Error::Key(key.to_owned()));
@@ -411,6 +411,11 @@ impl Snapshotter for Overlay {
         let lower = self.lower(&chain)?;
         let lower = lower.iter().map(|d| format!("lowerdir+={}", d.display())).collect();
         Ok(vec![self.mount_over(key, lower)?])
+    }
+
+    /// Directories have one page cache anyway.
+    fn shared(&self, _key: &str, _others: &[PathBuf]) -> Result<Option<Shared>> {
+        Ok(None)
     }
 
     fn view(&self, key: &str) -> Result<Root> {

@@ -3,9 +3,15 @@
 // Clippy takes only functions marked as tests for tests, not their helpers.
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
+use std::{
+    io::Cursor,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+};
 
-use hako_snapshot::Erofs;
+use hako_oci::Digest;
+use hako_snapshot::{ActiveOptions, Chain, Erofs, Layer, Snapshotter as _};
+use hako_tar::{Header, Kind, Writer};
 
 /// A kernel that cannot mount an index leaves nothing to test.
 fn open(dir: &Path) -> Erofs {
@@ -14,3 +20,101 @@ fn open(dir: &Path) -> Erofs {
 }
 
 hako_snapshot::testsuite!(erofs, open);
+
+fn is_root(test: &str) -> bool {
+    let is_root = hako_sys::cred::effective_uid() == 0;
+    if !is_root {
+        eprintln!("SKIP {test}: needs root");
+    }
+    is_root
+}
+
+fn layer(files: &[(&str, &[u8])]) -> Layer<'static> {
+    let mut writer = Writer::new(Vec::new());
+    for (path, content) in files {
+        let mut header = Header::new(*path, Kind::File, 0o644);
+        header.size = content.len() as u64;
+        writer.append(&header, *content).unwrap();
+    }
+    let tar = writer.finish().unwrap();
+    let diff_id = Digest::sha256(&tar);
+    Layer { diff_id, open: Box::new(move || Ok(Box::new(Cursor::new(tar.clone())) as _)) }
+}
+
+/// Which file system a descriptor is on.
+fn device(fd: &impl AsRawFd) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(format!("/proc/self/fd/{}/.", fd.as_raw_fd())).unwrap().dev()
+}
+
+/// Two mounts of one index are two file systems, each with a page cache of its own: who shares
+/// copies the mount.
+#[test]
+fn layers_are_mounted_once_while_somebody_holds_them() {
+    if !is_root("layers_are_mounted_once_while_somebody_holds_them") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let one = store.ensure_layers(&[layer(&[("a", b"a")])]).unwrap();
+    let two = store.ensure_layers(&[layer(&[("b", b"b")])]).unwrap();
+    for (key, chain) in [("k", &one), ("l", &one), ("m", &two)] {
+        store.prepare(key, chain, ActiveOptions::default()).unwrap();
+    }
+    let Some(first) = store.shared("k", &[]).unwrap() else {
+        eprintln!("SKIP layers_are_mounted_once_while_somebody_holds_them: needs Linux 6.15");
+        return;
+    };
+    let held =
+        |fd: &std::os::fd::OwnedFd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    let nonsense = ["/proc/self/fd/999", "/dev/null", "/", "/proc/self/exe"].map(PathBuf::from);
+    let others = [&nonsense[..], &[held(&first.layers)]].concat();
+    let second = store.shared("l", &others).unwrap().unwrap();
+    let other = store.shared("m", &others).unwrap().unwrap();
+    let alone = store.shared("l", &nonsense).unwrap().unwrap();
+    assert_eq!(device(&first.layers), device(&second.layers));
+    assert_ne!(device(&first.layers), device(&other.layers));
+    assert_ne!(device(&first.layers), device(&alone.layers));
+    // It outlives who mounted it.
+    drop(first);
+    let third = store.shared("k", &[held(&second.layers)]).unwrap().unwrap();
+    assert_eq!(device(&third.layers), device(&second.layers));
+    assert!(std::fs::read_dir(held(&third.layers)).unwrap().count() == 1);
+    for key in ["k", "l", "m"] {
+        store.remove(key).unwrap();
+    }
+}
+
+/// Verification finds a changed byte in a tar, in an index, and what was added.
+#[test]
+fn what_was_changed_is_found() {
+    if !is_root("what_was_changed_is_found") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let layers = [layer(&[("a", b"content")]), layer(&[("b", b"b")])];
+    let diff_ids = [layers[0].diff_id.clone(), layers[1].diff_id.clone()];
+    let chain = store.ensure_layers(&layers).unwrap();
+    assert_eq!(store.verify(&chain).unwrap(), Vec::<String>::new());
+    let tar = dir.path().join("tars").join(diff_ids[0].hex()).join("tar");
+    let index = dir.path().join("layers").join(chain.top().unwrap().hex()).join("index");
+    for path in [tar, index] {
+        let whole = std::fs::read(&path).unwrap();
+        let longer = [&whole[..], &[0; 512]].concat();
+        let mut changed = whole.clone();
+        changed[600] ^= 1;
+        for broken in [changed, longer, whole[..whole.len() - 512].to_vec()] {
+            std::fs::write(&path, broken).unwrap();
+            let faults = store.verify(&chain).unwrap();
+            assert_eq!(faults.len(), 1, "{}: {faults:?}", path.display());
+        }
+        std::fs::write(&path, whole).unwrap();
+        assert_eq!(store.verify(&chain).unwrap(), Vec::<String>::new());
+    }
+    // The chain of the lower layer has no index before it is wanted.
+    let lower = Chain::of(&diff_ids[..1]);
+    assert_eq!(store.verify(&lower).unwrap(), Vec::<String>::new());
+    assert_eq!(store.view_chain(&lower).unwrap().read(Path::new("a"), 99).unwrap(), b"content");
+    assert_eq!(store.verify(&lower).unwrap(), Vec::<String>::new());
+}

@@ -80,7 +80,9 @@ pub enum MonitorError {
 
 /// Runs the monitor of the run directory `dir`, until there is nothing left for it to do. `first`
 /// is its first client, which has sent its requests already; it may be one of the standard
-/// descriptors, which all become /dev/null.
+/// descriptors, which all become /dev/null. But for a directory as standard output: that is the
+/// container's layers, mounted nowhere else, which `rootfs_mounts` name by this descriptor. It is
+/// held as long as the monitor lives, so that others can share it.
 ///
 /// An error was told to the first client, too.
 pub fn run(dir: &Path, first: OwnedFd) -> Result<(), MonitorError> {
@@ -89,11 +91,14 @@ pub fn run(dir: &Path, first: OwnedFd) -> Result<(), MonitorError> {
     drop(first);
     let mut clients = Clients::new(Some(moved));
     // Before anything is opened: it would get one of their numbers.
-    let outcome = detach_stdio()
+    let outcome = detach_stdio(Layers::Held)
         .and_then(|()| Monitor::open(dir))
         .and_then(|(monitor, spec, lock)| monitor.run(spec, lock, &mut clients));
     match outcome {
-        Ok(Some(on_exit)) => Err(become_program(&on_exit)),
+        Ok(Some(on_exit)) => {
+            detach_stdio(Layers::Released)?;
+            Err(become_program(&on_exit))
+        }
         Ok(None) => Ok(()),
         Err(e) => {
             // There may be nobody left to hear it; the caller does.
@@ -327,8 +332,15 @@ fn listen(dir: &Path) -> Result<OwnedFd, MonitorError> {
     unix::listen_at(dir_fd.as_fd(), SOCKET_NAME, BACKLOG).map_err(|e| file("bind", &path)(e.into()))
 }
 
+/// What becomes of layers on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layers {
+    Held,
+    Released,
+}
+
 /// Lets go of the caller's terminal and files.
-fn detach_stdio() -> Result<(), MonitorError> {
+fn detach_stdio(layers: Layers) -> Result<(), MonitorError> {
     let path = Path::new("/dev/null");
     let call = |call| move |source| MonitorError::Call { call, source };
     let null = {
@@ -336,7 +348,13 @@ fn detach_stdio() -> Result<(), MonitorError> {
         let null = File::options().read(true).write(true).open(path).map_err(file("open", path))?;
         process::dup_above(null.as_fd(), 3).map_err(call("fcntl(F_DUPFD)"))?
     };
+    let stdout = io::stdout();
+    let is_layers = hako_sys::fs::fstat(stdout.as_fd())
+        .is_ok_and(|stat| stat.kind == hako_sys::fs::FileKind::Directory);
     for fd in 0..3 {
+        if fd == 1 && is_layers && layers == Layers::Held {
+            continue;
+        }
         process::dup_to(null.as_fd(), fd).map_err(call("dup2"))?;
     }
     Ok(())

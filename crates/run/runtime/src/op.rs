@@ -98,6 +98,8 @@ pub(crate) struct NewFs {
     pub(crate) mode_of_target: bool,
     /// Lower layers of an overlay, top first, where they were given one by one.
     pub(crate) lower: Vec<CString>,
+    /// `.` is among them: the target as it is below this mount.
+    pub(crate) lower_is_target: bool,
     /// All parameters as mount(2) takes them.
     pub(crate) legacy: CString,
     /// All but the lower layers, which are too many: mount(2) gets them by descriptor.

@@ -111,7 +111,7 @@ fn info_text(info: &Info) -> String {
     let all = info.containers;
     row("Containers:", &format!("{all}  ({running} running, {paused} paused, {stopped} stopped)"));
     row("Images:", &info.images.to_string());
-    row("Snapshotter:", info.driver);
+    row("Snapshotter:", &format!("{}  ({})", info.driver, info.driver_reason));
     row("Cgroup driver:", info.cgroup_driver);
     let controllers = info.cgroup_controllers.join(" ");
     row("Cgroups:", &format!("{}  ({controllers})", info.cgroup_version));

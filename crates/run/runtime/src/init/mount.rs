@@ -205,8 +205,12 @@ impl Init<'_> {
         set: u64,
         target: (BorrowedFd<'_>, bool),
     ) -> Did<Option<OwnedFd>> {
-        let Some(base) = &new.base else { return self.new_mount_here(new, set, target) };
-        hako_sys::process::chdir(base).at(Call::Chdir)?;
+        match &new.base {
+            // The kernel takes it as a path, and `.` is one however mount(2) or fsconfig(2) gets it.
+            _ if new.lower_is_target => hako_sys::process::fchdir(target.0).at(Call::Chdir)?,
+            Some(base) => hako_sys::process::chdir(base).at(Call::Chdir)?,
+            None => return self.new_mount_here(new, set, target),
+        }
         let made = self.new_mount_here(new, set, target)?;
         hako_sys::process::chdir(c"/").at(Call::Chdir)?;
         Ok(made)

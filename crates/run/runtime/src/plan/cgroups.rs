@@ -91,6 +91,7 @@ pub(super) fn mount(field: &str, mount: &Mount, plan: &Plan) -> Result<Op> {
             source: c"tmpfs".into(),
             mode_of_target: false,
             lower: Vec::new(),
+            lower_is_target: false,
             legacy: c"mode=755".into(),
             by_descriptor: false,
             by_mount: false,

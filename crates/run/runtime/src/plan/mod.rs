@@ -351,7 +351,7 @@ impl Plan {
         for (i, mount) in self.options.rootfs_mounts.iter().enumerate() {
             let field = format!("rootfs_mounts[{i}]");
             let planned = mounts::parse(&field, mount, &self.bundle, self.label(linux))?;
-            if i == 0 {
+            if i == 0 || mounts::is_at(mount, "/") {
                 let path =
                     mounts::absolute("root.path", Path::new("/"), &self.rootfs.to_string_lossy())?;
                 b.push(field, Op::MountRoot { path, fs: Box::new(planned.op) });

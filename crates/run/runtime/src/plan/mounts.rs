@@ -83,8 +83,9 @@ pub(crate) fn parse(
     let mut params = Vec::new();
     for (i, entry) in mount.options.iter().enumerate() {
         let option_field = || format!("{field}.options[{i}]");
-        // An overlay's paths may hold commas.
-        let words = if kind == "overlay" { vec![entry.clone()] } else { split(entry) };
+        // Paths of layers may hold commas.
+        let words =
+            if matches!(kind, "overlay" | "erofs") { vec![entry.clone()] } else { split(entry) };
         for word in words {
             match meaning(&word) {
                 Some(Meaning::Attr { set, clear }) => {
@@ -215,6 +216,7 @@ fn new_fs(
         },
         mode_of_target: kind == "tmpfs" && !params.iter().any(|p| is(p, "mode")),
         params,
+        lower_is_target: lower.iter().any(|lower| lower.as_bytes() == b"."),
         lower,
         legacy: c_string(field, &legacy)?,
         by_descriptor,
@@ -453,6 +455,7 @@ mod tests {
         .unwrap();
         let Source::New(fs) = op.source else { panic!() };
         assert_eq!(fs.lower, [CString::from(c"/a,1"), CString::from(c"/b:2")]);
+        assert!(!fs.lower_is_target);
         assert_eq!(fs.legacy.to_str().unwrap(), "upperdir=/u,lowerdir=/a\\,1:/b\\:2");
     }
 
@@ -479,6 +482,16 @@ mod tests {
         let op = plan(&mount("overlay", "overlay", &apart)).unwrap();
         let Source::New(fs) = op.source else { panic!() };
         assert!(fs.by_mount && fs.base.is_none());
+    }
+
+    #[test]
+    fn an_overlay_may_lie_over_what_its_target_is() {
+        let op = plan(&mount("overlay", "overlay", &["lowerdir+=.", "upperdir=/u"])).unwrap();
+        let Source::New(fs) = op.source else { panic!() };
+        assert!(fs.lower_is_target);
+        assert_eq!(fs.legacy.to_str().unwrap(), "upperdir=/u,lowerdir=.");
+        let op = plan(&mount("erofs", "/i", &["ro", "device=/a,b"])).unwrap();
+        assert_eq!(op.to_string(), "erofs device=/a,b ro on /m");
     }
 
     #[test]

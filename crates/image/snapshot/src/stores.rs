@@ -1,0 +1,248 @@
+//! The snapshotters of one store, and which of them makes what is new.
+//!
+//! ```text
+//! snapshotter -> erofs or overlay   what was chosen when the store was made
+//! layers/ active/ ...               the overlay snapshotter's
+//! erofs/                            the EROFS snapshotter's
+//! ```
+//!
+//! An active snapshot stays with the snapshotter that made it. Somebody who forces the other one
+//! gets new snapshots of that, beside the old ones; layers are made for it again when they are
+//! wanted.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use hako_oci::{Digest, runtime::Mount};
+use hako_root::Root;
+
+use crate::{
+    ActiveOptions, Chain, Erofs, Error, Hold, Layer, LiveChains, Overlay, Result, Shared,
+    Snapshotter,
+};
+
+/// A snapshotter by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Overlay`]
+    Overlay,
+    /// [`Erofs`]
+    Erofs,
+}
+
+/// All snapshotters by name.
+pub const KINDS: &[(&str, Kind)] = &[("overlay", Kind::Overlay), ("erofs", Kind::Erofs)];
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = KINDS.iter().find(|(_, kind)| kind == self).map_or("", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Error;
+
+    /// Docker's and podman's names for the same are taken as well.
+    fn from_str(word: &str) -> Result<Kind> {
+        let known = match word {
+            "overlay2" | "overlayfs" => "overlay",
+            word => word,
+        };
+        let kind = KINDS.iter().find(|(name, _)| *name == known);
+        kind.map(|&(_, kind)| kind).ok_or_else(|| Error::Kind(word.to_owned()))
+    }
+}
+
+/// What a store that was not asked for anything gets.
+const DEFAULT: Kind = Kind::Overlay;
+
+/// Both snapshotters.
+#[derive(Debug)]
+pub struct Stores {
+    chosen: Kind,
+    forced: bool,
+    overlay: Overlay,
+    /// Where it was ever used.
+    erofs: Option<Erofs>,
+}
+
+impl Stores {
+    /// Opens the snapshotters of a store. `forced` makes what is new; without it, that is what was
+    /// chosen when the store was made.
+    pub fn open(dir: &Path, forced: Option<Kind>) -> Result<Stores> {
+        let overlay = Overlay::open(dir)?;
+        let erofs_dir = dir.join("erofs");
+        let chosen = match forced {
+            Some(kind) => kind,
+            None => chosen(dir)?,
+        };
+        let is_there = erofs_dir.is_dir();
+        if chosen == Kind::Erofs && !is_there {
+            Erofs::probe(&erofs_dir)?;
+        }
+        let erofs = match chosen == Kind::Erofs || is_there {
+            true => Some(Erofs::open(&erofs_dir)?),
+            false => None,
+        };
+        Ok(Stores { chosen, forced: forced.is_some(), overlay, erofs })
+    }
+
+    /// Why new snapshots are of the kind that they are.
+    pub fn reason(&self) -> String {
+        match (self.forced, self.chosen) {
+            (true, _) => "as asked for".to_owned(),
+            (false, Kind::Erofs) => "the kernel mounts layers without unpacking them".to_owned(),
+            (false, Kind::Overlay) => "layers are unpacked to directories".to_owned(),
+        }
+    }
+
+    fn chosen(&self) -> &dyn Snapshotter {
+        match (&self.erofs, self.chosen) {
+            (Some(erofs), Kind::Erofs) => erofs,
+            _ => &self.overlay,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &dyn Snapshotter> {
+        let overlay: &dyn Snapshotter = &self.overlay;
+        std::iter::once(overlay).chain(self.erofs.iter().map(|erofs| erofs as &dyn Snapshotter))
+    }
+
+    /// The snapshotter that made an active snapshot.
+    fn owner(&self, key: &str) -> Result<&dyn Snapshotter> {
+        match &self.erofs {
+            Some(erofs) if erofs.has_key(key)? => Ok(erofs),
+            _ => Ok(&self.overlay),
+        }
+    }
+}
+
+/// What the store remembers; chosen now where it is new.
+fn chosen(dir: &Path) -> Result<Kind> {
+    let path: PathBuf = dir.join("snapshotter");
+    loop {
+        match fs::read_link(&path) {
+            Ok(word) => return word.to_string_lossy().parse(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("readlink", &path)(e)),
+        }
+        let erofs = dir.join("erofs");
+        let kind = match DEFAULT {
+            Kind::Erofs if is_used(dir)? => Kind::Overlay,
+            Kind::Erofs if Erofs::probe(&erofs).is_err() => {
+                // Nothing of the attempt stays.
+                match fs::remove_dir_all(&erofs) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                        return Err(Error::io("remove", &erofs)(e));
+                    }
+                    _ => Kind::Overlay,
+                }
+            }
+            kind => kind,
+        };
+        // A link is made whole or not at all; somebody else's counts as well.
+        match std::os::unix::fs::symlink(kind.to_string(), &path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("symlink", &path)(e));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether the store has layers from before there was a choice.
+fn is_used(dir: &Path) -> Result<bool> {
+    let layers = dir.join("layers");
+    let mut names = fs::read_dir(&layers).map_err(Error::io("read", &layers))?;
+    Ok(names.next().is_some())
+}
+
+impl Snapshotter for Stores {
+    fn name(&self) -> &'static str {
+        self.chosen().name()
+    }
+
+    fn hold(&self) -> Result<Hold> {
+        let holds = self.all().map(|store| store.hold()).collect::<Result<Vec<Hold>>>()?;
+        Ok(Hold::all(holds))
+    }
+
+    fn ensure_layers(&self, layers: &[Layer<'_>]) -> Result<Chain> {
+        self.chosen().ensure_layers(layers)
+    }
+
+    fn has(&self, chain: &Chain) -> bool {
+        self.chosen().has(chain)
+    }
+
+    fn layer_bytes(&self, id: &Digest) -> Result<Option<u64>> {
+        for store in self.all() {
+            if let Some(bytes) = store.layer_bytes(id)? {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+
+    fn prepare(&self, key: &str, chain: &Chain, options: ActiveOptions) -> Result<()> {
+        if self.keys()?.iter().any(|there| there == key) {
+            return Err(Error::KeyExists(key.to_owned()));
+        }
+        self.chosen().prepare(key, chain, options)
+    }
+
+    fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
+        self.owner(key)?.mounts(key)
+    }
+
+    fn shared(&self, key: &str, others: &[PathBuf]) -> Result<Option<Shared>> {
+        self.owner(key)?.shared(key, others)
+    }
+
+    fn view(&self, key: &str) -> Result<Root> {
+        self.owner(key)?.view(key)
+    }
+
+    fn view_chain(&self, chain: &Chain) -> Result<Root> {
+        self.chosen().view_chain(chain)
+    }
+
+    fn usage_bytes(&self, key: &str) -> Result<u64> {
+        self.owner(key)?.usage_bytes(key)
+    }
+
+    fn remove(&self, key: &str) -> Result<()> {
+        self.owner(key)?.remove(key)
+    }
+
+    fn keys(&self) -> Result<Vec<String>> {
+        let keys = self.all().map(|store| store.keys()).collect::<Result<Vec<Vec<String>>>>()?;
+        Ok(keys.concat())
+    }
+
+    fn gc(&self, live: &mut LiveChains<'_>) -> Result<Option<u64>> {
+        let mut freed = None;
+        for store in self.all() {
+            if let Some(bytes) = store.gc(live)? {
+                freed = Some(freed.unwrap_or(0) + bytes);
+            }
+        }
+        Ok(freed)
+    }
+
+    fn sweep(&self) -> Result<()> {
+        self.all().try_for_each(|store| store.sweep())
+    }
+
+    fn verify(&self, chain: &Chain) -> Result<Vec<String>> {
+        let mut faults = Vec::new();
+        for store in self.all().filter(|store| store.has(chain)) {
+            faults.extend(store.verify(chain)?);
+        }
+        Ok(faults)
+    }
+}
