@@ -11,6 +11,7 @@ mod command_line;
 mod devices;
 mod documents;
 mod events;
+mod extensions;
 mod hooks;
 mod lifecycle;
 mod mounts;
@@ -37,6 +38,7 @@ fn main() -> std::process::ExitCode {
             security::CASES,
             annotations::CASES,
             documents::CASES,
+            extensions::CASES,
             cgroup::CASES,
             hooks::CASES,
             command_line::CASES,

@@ -128,11 +128,9 @@ fn copy_from(namespace: &CStr, path: &CStr, how: OpenTree) -> hako_sys::Result<O
 
 /// A user namespace with these maps: that of a process that exists only to have it.
 fn map_namespace(plan: &Plan, map: &IdMap) -> Result<OwnedFd> {
-    let (uids, gids) = match map.uids.is_empty() {
-        true => (&plan.uid_map, &plan.gid_map),
-        false => (&map.uids, &map.gids),
-    };
-    if uids.is_empty() {
+    let uids = if map.uids.is_empty() { &plan.uid_map } else { &map.uids };
+    let gids = if map.gids.is_empty() { &plan.gid_map } else { &map.gids };
+    if uids.is_empty() || gids.is_empty() {
         return Err(Error::Unsupported(
             "an idmap without mappings needs a user namespace".to_owned(),
         ));

@@ -3,6 +3,8 @@
 mod annotations;
 mod builder;
 mod cgroups;
+mod checks;
+mod idmap;
 mod landlock;
 mod linux;
 mod mount_options;
@@ -20,12 +22,13 @@ use hako_sys::namespace::Kind;
 
 pub(crate) use self::annotations::{Extensions, read as read_annotations};
 pub(crate) use self::builder::Builder;
+use self::builder::c_string;
 pub(crate) use self::builder::target;
-use self::builder::{c_string, clean};
+pub use self::checks::check_id;
+pub(crate) use self::idmap::IdMap;
 pub(crate) use self::landlock::{FILE_RIGHTS, LandlockOp};
 pub(crate) use self::linux::{hook_ops, memory_words, state};
 pub(crate) use self::mount_options::words as mount_words;
-pub(crate) use self::mounts::IdMap;
 pub(crate) use self::namespaces::{Join, Namespaces};
 pub(crate) use self::outside::{NetDevice, RdtRequest};
 pub(crate) use self::process::{Guards, Surroundings, affinity, exec_op, steps as process_steps};
@@ -88,7 +91,7 @@ impl Plan {
     /// options do not say). `bundle` is the absolute directory that relative paths start from.
     pub fn new(spec: &Spec, bundle: &Path, options: &Options) -> Result<Plan> {
         check_id(&options.id)?;
-        check_version(&spec.oci_version)?;
+        checks::version(&spec.oci_version)?;
         let mut document = spec.clone();
         let extensions = annotations::read(&mut document)?;
         let spec = &document;
@@ -102,8 +105,8 @@ impl Plan {
         let linux = spec.linux.as_ref().unwrap_or(&none);
         let namespaces = namespaces::parse(linux)?;
         let time_offsets = namespaces::time_offsets(linux, &namespaces)?;
-        check_user_namespace(linux, &namespaces)?;
-        check_needs(spec, linux, &namespaces)?;
+        checks::user_namespace(linux, &namespaces)?;
+        checks::needs(spec, linux, &namespaces)?;
         let hooks = spec.hooks.clone().unwrap_or_default();
         for (kind, list) in hook_lists(&hooks) {
             linux::check_hooks(kind, list)?;
@@ -286,6 +289,10 @@ impl Plan {
                 b.push("linux.timeOffsets", time_op(&self.time_offsets)?);
             }
             b.push("process", Op::NotDumpable);
+        } else if let Some(join) = self.namespaces.joined.iter().find(|j| j.kind == Kind::User) {
+            // Who the caller is outside is nobody in there.
+            let groups = self.options.privileged && !self.extensions.keep_groups;
+            b.push(format!("{}.path", join.field), Op::BecomeRoot { groups });
         }
         if !self.options.no_new_keyring {
             b.push("process", Op::Keyring(c_string("id", &format!("_ses.{}", self.options.id))?));
@@ -383,6 +390,10 @@ impl Plan {
                 continue;
             }
             let mut planned = mounts::parse(&field, mount, &self.bundle, self.label(linux))?;
+            if let (Some(ranges), Some(id_map)) = (&planned.ranges, &mut planned.id_map) {
+                let (uids, gids) = (&self.uid_map, &self.gid_map);
+                *id_map = ranges.resolve(&field, id_map.recursive, uids, gids)?;
+            }
             if let Source::Bind { path, recursive, no_follow, prepared, .. } =
                 &mut planned.op.source
             {
@@ -391,7 +402,7 @@ impl Plan {
                 let elsewhere = mounts::of_process(path).filter(|_| self.options.privileged);
                 let by_parent = planned.id_map.is_some()
                     || elsewhere.is_some()
-                    || (self.namespaces.is_new(Kind::User) && self.options.privileged);
+                    || (self.namespaces.has(Kind::User) && self.options.privileged);
                 if by_parent {
                     let recursive = *recursive;
                     *prepared = Some(self.prepared.len());
@@ -564,80 +575,6 @@ pub(crate) fn hook_lists(hooks: &Hooks) -> [(&'static str, &[hako_oci::runtime::
         ("poststart", &hooks.poststart),
         ("poststop", &hooks.poststop),
     ]
-}
-
-/// Whether the ID can name a directory and a cgroup.
-pub fn check_id(id: &str) -> Result<()> {
-    let good = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
-    if id.is_empty() || id.len() > 1024 || matches!(id, "." | "..") || !id.chars().all(good) {
-        return Err(Error::InvalidId(id.to_owned()));
-    }
-    Ok(())
-}
-
-fn check_version(version: &str) -> Result<()> {
-    let bad = |reason: &str| Err(Error::config("ociVersion", format!("{version:?} {reason}")));
-    if version.is_empty() {
-        return bad("is missing");
-    }
-    // Semantic versioning: 1.x, with a pre-release or build after it.
-    let core = version.split(['-', '+']).next().unwrap_or_default();
-    let numbers: Vec<Option<u64>> = core.split('.').map(|n| n.parse().ok()).collect();
-    match numbers.as_slice() {
-        [Some(1), Some(_), Some(_)] => Ok(()),
-        [Some(_), Some(_), Some(_)] => bad("is not a 1.x version"),
-        _ => bad("is not a semantic version"),
-    }
-}
-
-fn check_user_namespace(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
-    namespaces::check_map("linux.uidMappings", &linux.uid_mappings)?;
-    namespaces::check_map("linux.gidMappings", &linux.gid_mappings)?;
-    for (field, map) in
-        [("linux.uidMappings", &linux.uid_mappings), ("linux.gidMappings", &linux.gid_mappings)]
-    {
-        if namespaces.is_new(Kind::User) && map.is_empty() {
-            return Err(Error::config(field, "a new user namespace needs a map"));
-        }
-        if !map.is_empty() && !namespaces.has(Kind::User) {
-            return Err(Error::config(field, "needs a user namespace"));
-        }
-    }
-    Ok(())
-}
-
-/// What needs a namespace of its own.
-fn check_needs(spec: &Spec, linux: &Linux, namespaces: &Namespaces) -> Result<()> {
-    let needs: [(&str, bool, Kind); 7] = [
-        ("hostname", spec.hostname.as_deref().is_some_and(|h| !h.is_empty()), Kind::Uts),
-        ("domainname", spec.domainname.as_deref().is_some_and(|d| !d.is_empty()), Kind::Uts),
-        ("mounts", !spec.mounts.is_empty(), Kind::Mount),
-        ("linux.maskedPaths", !linux.masked_paths.is_empty(), Kind::Mount),
-        ("linux.readonlyPaths", !linux.readonly_paths.is_empty(), Kind::Mount),
-        ("root.readonly", spec.root.as_ref().is_some_and(|r| r.readonly), Kind::Mount),
-        ("linux.netDevices", !linux.net_devices.is_empty(), Kind::Network),
-    ];
-    for (field, wanted, kind) in needs {
-        if wanted && !namespaces.has(kind) {
-            return Err(Error::config(field, format!("needs a {} namespace", kind.info().word)));
-        }
-    }
-    for (field, paths) in
-        [("maskedPaths", &linux.masked_paths), ("readonlyPaths", &linux.readonly_paths)]
-    {
-        for (i, path) in paths.iter().enumerate() {
-            if !path.starts_with('/') {
-                return Err(Error::config(
-                    format!("linux.{field}[{i}]"),
-                    format!("{path:?} is not absolute"),
-                ));
-            }
-            if clean(path).is_empty() {
-                return Err(Error::config(format!("linux.{field}[{i}]"), "is the root"));
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

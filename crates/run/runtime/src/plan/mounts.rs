@@ -3,10 +3,11 @@
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
-use hako_oci::runtime::{IdMapping, Mount};
+use hako_oci::runtime::Mount;
 use hako_sys::mount::{Propagation, attr};
 
 use super::builder::{c_string, clean, place, target};
+use super::idmap::{self, IdMap, Ranges};
 use super::mount_options::{Meaning, meaning};
 use crate::op::{MountOp, NewFs, OPTIONS_SIZE, Param, Source};
 use crate::{Error, Result};
@@ -17,15 +18,8 @@ pub(crate) struct Planned {
     pub(crate) op: MountOp,
     /// An ID-mapped mount.
     pub(crate) id_map: Option<IdMap>,
-}
-
-/// The maps of an ID-mapped mount.
-#[derive(Debug)]
-pub(crate) struct IdMap {
-    /// Empty where the container's own are meant.
-    pub(crate) uids: Vec<IdMapping>,
-    pub(crate) gids: Vec<IdMapping>,
-    pub(crate) recursive: bool,
+    /// Its maps by crun's option, where they are not in `id_map`.
+    pub(crate) ranges: Option<Ranges>,
 }
 
 /// The longest value that fsconfig(2) takes, without its NUL.
@@ -80,13 +74,18 @@ pub(crate) fn parse(
     let kind = mount.kind.as_deref().unwrap_or("none");
     let (mut bind, mut remount, mut id_map) = (None, false, None);
     let (mut no_follow, mut copy_symlink) = (false, false);
-    let mut params = Vec::new();
+    let (mut params, mut ranges) = (Vec::new(), None);
     for (i, entry) in mount.options.iter().enumerate() {
         let option_field = || format!("{field}.options[{i}]");
         // Paths of layers may hold commas.
         let words =
             if matches!(kind, "overlay" | "erofs") { vec![entry.clone()] } else { split(entry) };
         for word in words {
+            if let Some((name @ ("idmap" | "ridmap"), maps)) = word.split_once('=') {
+                id_map = Some(name == "ridmap");
+                ranges = Some(idmap::parse(&option_field(), maps)?);
+                continue;
+            }
             match meaning(&word) {
                 Some(Meaning::Attr { set, clear }) => {
                     op.clear |= clear;
@@ -166,7 +165,10 @@ pub(crate) fn parse(
         }),
         _ => return Err(Error::config(field, "ID-mapped mounts are bind mounts")),
     };
-    Ok(Planned { op, id_map })
+    if mapped && ranges.is_some() {
+        return Err(Error::config(field, "has its maps twice: in idmap= and in uidMappings"));
+    }
+    Ok(Planned { op, id_map, ranges })
 }
 
 fn new_fs(
