@@ -10,6 +10,8 @@
 
 mod configuration;
 mod inside;
+mod privileges;
+mod races;
 mod rootfs;
 
 use std::{fs, path::PathBuf};
@@ -17,7 +19,10 @@ use std::{fs, path::PathBuf};
 use hako_tests::{bundle::Bundle, command::Output, place::Place, runtime::Container};
 
 fn main() -> std::process::ExitCode {
-    hako_tests::run("adversarial", &[rootfs::CASES, inside::CASES, configuration::CASES])
+    hako_tests::run(
+        "adversarial",
+        &[rootfs::CASES, inside::CASES, privileges::CASES, races::CASES, configuration::CASES],
+    )
 }
 
 /// How many rounds a race runs.

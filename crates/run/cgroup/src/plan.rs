@@ -3,9 +3,12 @@
 use std::{
     borrow::Cow,
     path::{Component, Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use hako_oci::runtime::Resources;
+use hako_sys::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -196,6 +199,28 @@ impl Plan {
     /// Whether systemd makes it: then by [`Plan::create_around`].
     pub fn has_scope(&self) -> bool {
         self.scope.is_some()
+    }
+
+    /// Removes what a killed process had made of this: cgroups without processes and without others
+    /// below. What is used by somebody is not what it made, and stays. A process that was just killed
+    /// is waited for, up to a second.
+    pub fn remove_unused(&self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        for directory in &self.directories {
+            while let Err(e) = std::fs::remove_dir(&directory.path) {
+                match Errno::of(&e) {
+                    Errno::EBUSY if Instant::now() < deadline => {
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                    Errno::ENOENT | Errno::EBUSY | Errno::ENOTEMPTY => break,
+                    source => {
+                        let path = directory.path.clone();
+                        return Err(Error::Remove { path, source, others: 0 });
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether it sets no limit. A cgroup that cannot be made is then no loss.

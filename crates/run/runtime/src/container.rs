@@ -76,6 +76,8 @@ pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
     if plan.options.notify {
         state.make_notify()?;
     }
+    // Before anything else is made: it says what, should we be killed (see `control::delete`).
+    state.write_config(&plan.spec)?;
     let mut cgroup = create_cgroup(&plan)?;
     let mut rdt = RdtGuard::create(&plan)?;
     let mut fds = open_descriptors(&plan, &state, cgroup.as_ref().map(|c| c.cgroup()), stdio)?;
@@ -113,7 +115,6 @@ pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
     file.rdt.clone_from(&rdt.0);
     let waits_for_hooks = plan.steps.iter().any(|s| matches!(s.op, Op::AwaitRuntimeHooks));
     file.creating = waits_for_hooks;
-    state.write_config(&plan.spec)?;
     state.write_state(&file)?;
 
     // From here on `destroy` takes it all away.
@@ -282,6 +283,9 @@ impl Inner {
             self.state.write_state(&self.file)?;
         }
         self.state.keep();
+        if self.plan.options.gate == Gate::Fifo {
+            spawn::go(self.sync.as_fd())?;
+        }
         // Others may kill, pause and delete it from here on.
         self.state.release();
         Ok(())

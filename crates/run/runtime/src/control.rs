@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use hako_cgroup::{Host, Join, Request};
 use hako_oci::state::State;
 
 use crate::manage::Container;
-use crate::state::StateDir;
+use crate::state::{self, StateDir};
 use crate::{Error, Result};
 
 /// What is stored of a container.
@@ -29,17 +30,30 @@ pub fn kill(state_root: &Path, id: &str, signal: i32) -> Result<()> {
 }
 
 /// Removes what is left of a container; with `force` one that runs, too, and one whose making was
-/// cut short so that nothing but its directory is there.
+/// cut short so that only its directory and cgroups are there.
 pub fn delete(state_root: &Path, id: &str, force: bool) -> Result<()> {
     match Container::load(state_root, id) {
         Ok(container) => container.delete(force),
         Err(e @ (Error::NotFound(_) | Error::Document { .. })) if force => {
             match StateDir::open(state_root, id) {
-                Ok(dir) => dir.remove(),
+                Ok(dir) => {
+                    remove_cgroup(state_root, id)?;
+                    dir.remove()
+                }
                 Err(Error::NotFound(_)) => Err(e),
                 Err(other) => Err(other),
             }
         }
         Err(e) => Err(e),
     }
+}
+
+/// Removes the cgroups that the making of a container began with. Its process, if there was one
+/// already, ended with its maker.
+fn remove_cgroup(state_root: &Path, id: &str) -> Result<()> {
+    // Where that is missing or half written, no cgroup was made.
+    let Ok(spec) = state::read_config(state_root, id) else { return Ok(()) };
+    let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
+    let request = Request { path, id, resources: None, join: Join::All };
+    Ok(hako_cgroup::Plan::new(&Host::detect()?, &request)?.remove_unused()?)
 }

@@ -286,8 +286,11 @@ impl<'a> Init<'a> {
 
     fn await_start(&mut self, fifo: bool) -> Did {
         self.say(Message::Created, None)?;
+        // With a FIFO: until what is stored of the container is complete. Who is killed before leaves
+        // nothing that waits here for ever.
+        self.await_go()?;
         if !fifo {
-            return self.await_go();
+            return Ok(());
         }
         let Some(gate) = self.gate() else { return Err(Errno::EBADF).at(Call::Gate) };
         // Open for writing here too: the end of the process that starts us is no end of file.
