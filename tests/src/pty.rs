@@ -2,11 +2,15 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     os::fd::OwnedFd,
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
+    time::Duration,
 };
 
 use rustix::{
@@ -21,6 +25,8 @@ pub struct Terminal {
     master: File,
     child: Child,
     seen: Arc<Mutex<Vec<u8>>>,
+    closing: Arc<AtomicBool>,
+    reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Terminal {
@@ -60,16 +66,26 @@ impl Terminal {
         let master = File::from(master);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (mut reader, kept) = (master.try_clone().expect("dup"), Arc::clone(&seen));
-        thread::spawn(move || {
+        let closing = Arc::new(AtomicBool::new(false));
+        let is_closing = Arc::clone(&closing);
+        rustix::io::ioctl_fionbio(&reader, true).expect("ioctl(FIONBIO)");
+        let reader = thread::spawn(move || {
             let mut buffer = [0; 4096];
             // A terminal whose other end is closed answers EIO: that is its end.
-            while let Ok(count @ 1..) = reader.read(&mut buffer) {
-                kept.lock()
-                    .unwrap_or_else(|poisoned| poisoned.into_inner())
-                    .extend(&buffer[..count]);
+            while !is_closing.load(Ordering::Relaxed) {
+                match reader.read(&mut buffer) {
+                    Ok(count @ 1..) => kept
+                        .lock()
+                        .unwrap_or_else(|poisoned| poisoned.into_inner())
+                        .extend(&buffer[..count]),
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                        thread::sleep(Duration::from_millis(2));
+                    }
+                    _ => break,
+                }
             }
         });
-        Self { master, child, seen }
+        Self { master, child, seen, closing, reader: Some(reader) }
     }
 
     /// Everything written so far.
@@ -85,9 +101,14 @@ impl Terminal {
         command::wait_until(&format!("{text:?} in {:?}", self.text()), || {
             let found = self.text().contains(text);
             assert!(found || !ended, "the program ended without {text:?}: {:?}", self.text());
-            ended = !std::path::Path::new(&format!("/proc/{}/exe", self.child.id())).exists();
+            ended = self.has_ended();
             found
         });
+    }
+
+    /// Whether nobody has the other end open; everything that was written has been read then.
+    pub fn has_ended(&self) -> bool {
+        self.reader.as_ref().is_none_or(thread::JoinHandle::is_finished)
     }
 
     /// Types this.
@@ -104,6 +125,24 @@ impl Terminal {
     /// The process on the terminal.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Closes the terminal, as a window is closed; returns how the program ended.
+    #[track_caller]
+    pub fn hang_up(mut self) -> ExitStatus {
+        self.closing.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the reader does not panic");
+        }
+        let null = File::options().read(true).write(true).open("/dev/null").expect("/dev/null");
+        // The last descriptor of the master: the kernel sends SIGHUP.
+        drop(std::mem::replace(&mut self.master, null));
+        let mut status = None;
+        command::wait_until("the program whose terminal was closed ends", || {
+            status = self.child.try_wait().expect("wait");
+            status.is_some()
+        });
+        status.expect("it ended")
     }
 
     /// Waits for the program's end; returns its exit code and all that was written.

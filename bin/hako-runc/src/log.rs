@@ -96,7 +96,7 @@ impl Log {
     pub(crate) fn error(&self, message: &str) {
         self.write("error", message);
         if !matches!(self.sink, Sink::StandardError) {
-            eprintln!("{message}");
+            say(format_args!("{message}"));
         }
     }
 
@@ -129,7 +129,7 @@ impl Log {
         };
         // A log that cannot be written must not keep the container from being run.
         if let Err(error) = written {
-            eprintln!("{message} (and the log cannot be written: {error})");
+            say(format_args!("{message} (and the log cannot be written: {error})"));
         }
     }
 
@@ -157,6 +157,12 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Says something on standard error. Where that cannot be (a terminal that hung up, a full disk)
+/// there is nobody left to tell, which is no reason to panic.
+pub(crate) fn say(words: std::fmt::Arguments<'_>) {
+    let _nobody = std::io::stderr().lock().write_all(format!("{words}\n").as_bytes());
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod sealed;
 mod tables;
 mod update;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -108,7 +109,7 @@ fn main() -> ExitCode {
         return init(arguments.collect());
     }
     if let Err(error) = hako_sys::process::set_name(c"hako-runc") {
-        eprintln!("hako-runc: prctl(PR_SET_NAME): {error}");
+        log::say(format_args!("hako-runc: prctl(PR_SET_NAME): {error}"));
         return ExitCode::FAILURE;
     }
     let mut parser = Parser::from_env();
@@ -136,7 +137,7 @@ fn init(arguments: Vec<std::ffi::OsString>) -> ExitCode {
         // A status is one byte.
         Ok(status) => ExitCode::from(status as u8),
         Err(e) => {
-            eprintln!("{}: {e}", hako_monitor::init::NAME);
+            log::say(format_args!("{}: {e}", hako_monitor::init::NAME));
             ExitCode::from(125)
         }
     }
@@ -153,14 +154,12 @@ fn understand(parser: &mut Parser) -> Result<Understood, (Log, String)> {
     // The verb is the first positional argument; the rest is parsed by its own table.
     let mut global = parse_global(parser).map_err(plain)?;
     if global.has("version") {
-        println!("{}", inspect::version());
-        return Ok(Understood::Said);
+        return said(&inspect::version());
     }
     let name = match global.positional.pop() {
         Some(name) if !(global.help && name.is_empty()) => name,
         _ => {
-            println!("{}", tables::help());
-            return Ok(Understood::Said);
+            return said(&tables::help());
         }
     };
     let log = Log::open(global.get("log"), global.get("log-format"), global.has("debug"))
@@ -169,8 +168,7 @@ fn understand(parser: &mut Parser) -> Result<Understood, (Log, String)> {
         if name == "help" || name == "h" {
             let of = parser.value().ok().and_then(|name| name.into_string().ok());
             let verb = of.and_then(|of| tables::VERBS.iter().find(|v| v.name == of));
-            println!("{}", verb.map_or_else(tables::help, tables::help_of));
-            return Ok(Understood::Said);
+            return said(&verb.map_or_else(tables::help, tables::help_of));
         }
         return Err((log, format!("no such command: {name}")));
     };
@@ -179,8 +177,7 @@ fn understand(parser: &mut Parser) -> Result<Understood, (Log, String)> {
         Err(message) => return Err((log, format!("{name}: {message}"))),
     };
     if parsed.help || global.help {
-        println!("{}", tables::help_of(verb));
-        return Ok(Understood::Said);
+        return said(&tables::help_of(verb));
     }
     let root = match global.get("root") {
         Some(root) => std::path::absolute(root).unwrap_or_else(|_| PathBuf::from(root)),
@@ -201,5 +198,16 @@ fn default_root() -> PathBuf {
     match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(dir) => Path::new(&dir).join("hako-runc"),
         None => PathBuf::from(format!("/tmp/hako-runc-{}", hako_sys::cred::effective_uid())),
+    }
+}
+
+/// Prints help or version.
+fn said(text: &str) -> Result<Understood, (Log, String)> {
+    match std::io::stdout().lock().write_all(format!("{text}\n").as_bytes()) {
+        // Whoever reads it has had enough.
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err((Log::default(), format!("writing output: {e}")))
+        }
+        _ => Ok(Understood::Said),
     }
 }

@@ -281,7 +281,7 @@ pub(crate) fn exec(context: &Context, parsed: &Parsed) -> Outcome {
             if !parsed.has("for-engine") {
                 return Err(Failure { message, status: 255 });
             }
-            eprintln!("OCI runtime {message}");
+            crate::log::say(format_args!("OCI runtime {message}"));
             return Ok(u8::try_from(e.exit_code()).unwrap_or(u8::MAX));
         }
     };

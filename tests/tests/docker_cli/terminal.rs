@@ -221,10 +221,11 @@ pub(crate) const CASES: &[Case] = &[
                 ["run", "--name", "box", "busybox:test", "sh", "-c", "echo ready; exec sleep 1000"];
             let mut terminal = Terminal::start(&hako.command(&words));
             terminal.expect("ready");
-            for n in 1..=3 {
+            // Two that come before hako looks are one.
+            command::wait_until("it has enough", || {
                 terminal.send("\u{3}");
-                terminal.expect(&"^C".repeat(n));
-            }
+                terminal.has_ended()
+            });
             let (code, text) = terminal.finish();
             assert!(code == 130 && text.contains("forcefully exiting"), "{code}: {text}");
             assert_eq!(hako.inspect("box")["State"]["Running"], true);
@@ -242,6 +243,34 @@ pub(crate) const CASES: &[Case] = &[
             // Whether it is attached already cannot be seen: it gets the code in any case.
             hako.call(&["exec", "box", "touch", "/go"]).ok();
             command::finish(child, "hako start -a".to_owned()).exits(6);
+        },
+    ),
+    Case::new(
+        "tty-closed",
+        "issue: failing well",
+        "a terminal that is closed ends what was on it, without a crash",
+        || {
+            use std::os::unix::process::ExitStatusExt;
+            let hako = Hako::with_busybox();
+            hako.detached(&["--name", "box"], &["sleep", "1000"]);
+            let shell = ["sh", "-c", "echo ready; exec sleep 1000"];
+            let words = |first: &[&'static str]| [first, &shell[..]].concat();
+            for words in [
+                words(&["run", "-it", "--name", "other", "busybox:test"]),
+                words(&["exec", "-it", "box"]),
+            ] {
+                let terminal = Terminal::start(&hako.command(&words));
+                terminal.expect("ready");
+                let status = terminal.hang_up();
+                // Its own exit code, or that of the signal: 128 + SIGHUP.
+                let sane = status.signal().is_none_or(|n| n == 1) && status.code() != Some(134);
+                assert!(sane, "{words:?}: {status:?}");
+            }
+            // What was executed went with its terminal; a container goes on.
+            assert_eq!(hako.inspect("other")["State"]["Running"], true);
+            command::wait_until("the other sleep is gone", || {
+                !hako.call(&["exec", "box", "ps"]).stdout.contains("sleep 1000\n    ")
+            });
         },
     ),
 ];

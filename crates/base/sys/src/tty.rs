@@ -53,11 +53,15 @@ impl<'fd> RawMode<'fd> {
         Ok(RawMode { fd, before })
     }
 
-    /// Restores the terminal now, and says whether that worked.
+    /// Restores the terminal now, and says whether that worked. One that hung up has no settings
+    /// any more.
     pub fn leave(self) -> Result<()> {
         let result = termios::tcsetattr(self.fd, OptionalActions::Drain, &self.before);
         std::mem::forget(self);
-        Ok(result?)
+        match result {
+            Err(rustix::io::Errno::IO) => Ok(()),
+            result => Ok(result?),
+        }
     }
 }
 
