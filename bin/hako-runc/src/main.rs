@@ -9,6 +9,7 @@ mod events;
 mod foreground;
 mod inspect;
 mod log;
+mod mounts;
 mod notify;
 mod pattern;
 mod quantity;

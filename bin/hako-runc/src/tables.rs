@@ -1,7 +1,7 @@
 //! The verbs, each with its flags: the whole command line as data.
 
 use crate::args::{Flag, Stop, switch, value};
-use crate::{Verb, events, inspect, run, update};
+use crate::{Verb, events, inspect, mounts, run, update};
 
 const CREATE: &[Flag] = &[
     value("bundle", Some('b'), "DIR", "directory of config.json (default: the current one)"),
@@ -119,6 +119,8 @@ const PLAN: &[Flag] = &[
     switch("no-pivot", None, "move the root instead of pivoting"),
     switch("no-new-keyring", None, "keep the caller's session keyring"),
 ];
+const MOUNTS: &[Flag] =
+    &[value("mount", None, "type=bind,src=DIR,dst=DIR", "a mount in words; may be repeated")];
 /// Those of runc: accepted, so that who uses them is told what is missing and not what is wrong.
 const CHECKPOINT: &[Flag] = &[
     value("image-path", None, "DIR", "where the images would be"),
@@ -299,6 +301,17 @@ the container.",
         flags: &[],
         stop: Stop::Never,
         run: inspect::features,
+    },
+    Verb {
+        name: "mounts",
+        usage: "add|remove ID [FILE|DESTINATION...]",
+        help: "mount and unmount in a container that runs",
+        about: "FILE (or -) is a list of mounts as in config.json. What is added is attached beneath the
+container's root, whatever links there are in it. What config.json or `mounts add` mounted
+can be removed, by a DESTINATION without symbolic links.",
+        flags: MOUNTS,
+        stop: Stop::Never,
+        run: mounts::mounts,
     },
     Verb {
         name: "checkpoint",

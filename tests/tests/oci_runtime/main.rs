@@ -13,6 +13,7 @@ mod documents;
 mod events;
 mod extensions;
 mod hooks;
+mod hotplug;
 mod lifecycle;
 mod mounts;
 mod namespaces;
@@ -44,6 +45,7 @@ fn main() -> std::process::ExitCode {
             command_line::CASES,
             update::CASES,
             events::CASES,
+            hotplug::CASES,
         ],
     )
 }

@@ -270,6 +270,11 @@ pub fn detach(path: &CStr) -> Result<()> {
     Ok(rx::unmount(path, rx::UnmountFlags::DETACH)?)
 }
 
+/// Detaches the mount at `path`, which must not be a symbolic link, with all below it.
+pub fn detach_no_follow(path: &CStr) -> Result<()> {
+    Ok(rx::unmount(path, rx::UnmountFlags::DETACH | rx::UnmountFlags::NOFOLLOW)?)
+}
+
 /// Swaps the root mount: `pivot_root(2)`.
 pub fn pivot_root(new: &CStr, old: &CStr) -> Result<()> {
     Ok(rustix::process::pivot_root(new, old)?)

@@ -1,4 +1,5 @@
 //! Scopes of a real systemd, where that is process 1: `cargo xtask vm --systemd --test hako-cgroup`.
+#![allow(clippy::unwrap_used)] // Helpers of tests panic as tests do.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -12,6 +12,7 @@ mod error;
 mod exec;
 mod features;
 mod hooks;
+mod hotplug;
 mod init;
 mod lsm;
 mod manage;

@@ -209,6 +209,12 @@ pub(crate) enum Op {
     AwaitMaps,
     /// Waits until the parent has had its cgroup made around it, by systemd.
     AwaitCgroup,
+    /// The root is where this process's root is.
+    RootHere,
+    /// Unmounts what is at a place.
+    Unmount(Place),
+    /// Nothing more: the process ends well.
+    Done,
     /// Becomes user 0 of the user namespace; whether groups can be set.
     BecomeRoot {
         groups: bool,
@@ -358,6 +364,9 @@ impl fmt::Display for Op {
             Op::NotDumpable => f.write_str("not dumpable"),
             Op::Session => f.write_str("new session"),
             Op::AwaitMaps => f.write_str("wait for the user namespace's maps"),
+            Op::RootHere => f.write_str("root of the mount namespace"),
+            Op::Unmount(Place { dir, name }) => write!(f, "unmount {dir}/{}", text(name)),
+            Op::Done => f.write_str("end"),
             Op::AwaitCgroup => f.write_str("wait for systemd's unit"),
             Op::BecomeRoot { .. } => f.write_str("become user 0 of the user namespace"),
             Op::Join { kind, .. } => write!(f, "join {} namespace", kind.info().word),

@@ -179,6 +179,13 @@ impl<'a> Init<'a> {
             Op::NotDumpable => hako_sys::cred::set_dumpable(false).at(Call::Dumpable),
             Op::Session => process::setsid().at(Call::Setsid),
             Op::AwaitMaps | Op::AwaitCgroup => self.await_go(),
+            Op::RootHere => {
+                let flags = OpenFlags::PATH | OpenFlags::DIRECTORY;
+                self.rootfs = Some(fs::openat(fs::cwd(), c"/", flags, 0).at(Call::Open)?);
+                Ok(())
+            }
+            Op::Unmount(place) => self.unmount(place),
+            Op::Done => process::exit(0),
             Op::BecomeRoot { groups } => identity::become_root(*groups),
             Op::Join { kind, slot } => match self.fds.joined.get(*slot) {
                 Some(fd) => namespace::setns(fd.as_fd(), kind.flag()).at(Call::Setns),

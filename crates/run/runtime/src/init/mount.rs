@@ -4,13 +4,13 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hako_sys::Errno;
-use hako_sys::fs::{self, FileKind, OpenFlags};
+use hako_sys::fs::{self, FileKind, OpenFlags, Resolve};
 use hako_sys::mount::{self, Change, OpenTree, Propagation, attr};
 
 use super::walk::{self, Make};
 use super::{Init, Text};
 use crate::call::{At, Call, Did, Failure};
-use crate::op::{CgroupDir, MountOp, NewFs, OPTIONS_SIZE, Param, Source, Target};
+use crate::op::{CgroupDir, MountOp, NewFs, OPTIONS_SIZE, Param, Place, Source, Target};
 
 /// Most layers of an overlay on kernels that take all of them in one page.
 const LAYERS_MAX: usize = 256;
@@ -57,6 +57,16 @@ impl Init<'_> {
         }
         self.rootfs = Some(tree);
         Ok(())
+    }
+
+    /// Unmounts what is at a place. The container can have moved what leads there, so no link is
+    /// followed on the way: what is mounted elsewhere (to mask it, say) stays.
+    pub(super) fn unmount(&mut self, place: &Place) -> Did {
+        let resolve = Resolve::IN_ROOT | Resolve::NO_SYMLINKS;
+        let dir = fs::openat2(self.root()?, &place.dir.path, DIRECTORY, 0, resolve);
+        let dir = dir.at(Call::Openat2)?;
+        hako_sys::process::fchdir(dir.as_fd()).at(Call::Chdir)?;
+        mount::detach_no_follow(&place.name).at(Call::Umount)
     }
 
     pub(super) fn mount(&mut self, op: &MountOp) -> Did {

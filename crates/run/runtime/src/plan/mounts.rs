@@ -52,6 +52,13 @@ pub(crate) struct Label<'a> {
 }
 
 /// Parses one mount. `label` is for a file system that is made for it.
+/// What a mount in a container that runs already comes to; its source is the caller's.
+pub(crate) fn for_running(field: &str, mount: &Mount, bundle: &Path) -> Result<Planned> {
+    check_proc(field, mount)?;
+    parse(field, mount, bundle, None)
+}
+
+/// What one mount comes to.
 pub(crate) fn parse(
     field: &str,
     mount: &Mount,
