@@ -26,13 +26,18 @@ pub(crate) fn load(parsed: &Parsed) -> Result<(PathBuf, Spec), Failure> {
         }
         _ => format!("read {}: {e}", path.display()),
     })?;
-    let spec = serde_json::from_slice(&bytes).map_err(|e| {
+    let mut spec: Spec = serde_json::from_slice(&bytes).map_err(|e| {
         let text = String::from_utf8_lossy(&bytes);
         match hako_oci::locate::field_at(&text, e.line(), e.column()) {
             field if field.is_empty() => format!("{}: {e}", path.display()),
             field => format!("{}: {field}: {e}", path.display()),
         }
     })?;
+    // crun's: a name for who has no way to write annotations.
+    if let Some(receiver) = std::env::var("RUN_OCI_SECCOMP_RECEIVER").ok().filter(|r| !r.is_empty())
+    {
+        spec.annotations.entry("run.oci.seccomp.receiver".to_owned()).or_insert(receiver);
+    }
     Ok((bundle, spec))
 }
 

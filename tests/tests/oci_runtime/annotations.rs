@@ -21,8 +21,8 @@ fn annotate(bundle: &mut Bundle, name: &str, value: &str) {
 
 #[track_caller]
 fn landlock(bundle: &mut Bundle, rules: &Value) {
-    let has = fs::read_to_string("/sys/kernel/security/lsm").ok();
-    if has.is_some_and(|list| !list.contains("landlock")) {
+    let features = Container::new(Bundle::new()).call(&["features"]);
+    if features.stdout.contains("\"io.hako.landlock.enabled\": \"false\"") {
         skip!("the kernel has no Landlock");
     }
     annotate(bundle, "io.hako.landlock", &rules.to_string());
@@ -142,6 +142,29 @@ pub(crate) const CASES: &[Case] = &[
         assert!(!bytes.is_empty());
     })
     .peers_fail(&[RUNC, ("crun", "1.8 does not know it")]),
+    Case::new(
+        "seccomp-receiver",
+        CRUN,
+        "run.oci.seccomp.receiver gets the listener where the profile names nobody",
+        || {
+            let mut bundle = Bundle::new();
+            let path = bundle.place().join("receiver.sock");
+            let listener = UnixListener::bind(&path).expect("our own directory");
+            bundle.spec["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_NOTIFY"}],
+            });
+            let container = Container::new(bundle);
+            let mut run = container.run_command(&[]);
+            command::run(run.env("RUN_OCI_SECCOMP_RECEIVER", &path)).ok();
+            listener.set_nonblocking(true).expect("a socket");
+            let (mut stream, _) = listener.accept().expect("it has connected");
+            let mut text = String::new();
+            stream.read_to_string(&mut text).expect("it is closed");
+            assert!(text.contains(container.id()), "{text}");
+        },
+    )
+    .peers_fail(&[RUNC]),
     Case::new("seccomp-fail-unknown", CRUN, "run.oci.seccomp_fail_unknown_syscall refuses an unknown name", || {
         refused(|bundle| {
             annotate(bundle, "run.oci.seccomp_fail_unknown_syscall", "1");

@@ -248,7 +248,7 @@ pub(crate) const CASES: &[Case] = &[
                 skip!("the machine's name is x86's");
             }
             sh("uname -m", |bundle| {
-                bundle.spec["linux"]["personality"] = json!({"domain": "LINUX32"})
+                bundle.spec["linux"]["personality"] = json!({"domain": "LINUX32"});
             })
             .prints("i686");
         },

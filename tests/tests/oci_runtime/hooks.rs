@@ -45,6 +45,21 @@ pub(crate) const CASES: &[Case] = &[
         ("runc", "1.1 runs poststart hooks in create"),
         ("crun", "dies of SIGPIPE when a hook does not read"),
     ]),
+    Case::new(
+        "hook-poststart-fails",
+        "runtime.md#lifecycle",
+        "a failing poststart hook is an error, and stops the container",
+        || {
+            let mut bundle = Bundle::sh("while :; do sleep 0.1; done");
+            bundle.spec["hooks"]["poststart"] = json!([hook(&bundle, "exit 3")]);
+            let container = Container::new(bundle);
+            container.create().ok();
+            container.start().fails().complains("poststart");
+            container.wait_stopped();
+            container.delete(&[]).ok();
+        },
+    )
+    .peers_fail(&[("runc", "1.1 runs poststart hooks in create"), ("crun", "1.8 only says so")]),
     Case::new("hooks-get-the-state", HOOKS, "the state is on standard input", || {
         let mut bundle = Bundle::new();
         bundle.spec["hooks"]["createRuntime"] = json!([hook(&bundle, "cat")]);
@@ -125,7 +140,10 @@ pub(crate) const CASES: &[Case] = &[
         container.call(&["state", container.id()]).fails();
         assert_eq!(log(&container), "second\n");
     })
-    .peers_fail(&[("runc", "1.1 stops at the first one")]),
+    .peers_fail(&[
+        ("runc", "1.1 stops at the first one"),
+        ("crun", "dies of SIGPIPE when a hook does not read"),
+    ]),
     Case::new("hook-timeout", HOOKS, "a hook above its timeout is killed, and is an error", || {
         let mut bundle = Bundle::sh("echo it runs");
         bundle.spec["hooks"]["createRuntime"] =

@@ -184,12 +184,14 @@ impl Container {
         }
         let spec = self.config()?;
         if let Some(hooks) = spec.hooks.filter(|h| !h.poststart.is_empty()) {
-            hooks::run(
-                "poststart",
-                &hooks.poststart,
-                &self.state_as(Status::Running),
-                self.file.pid,
-                self.bundle(),
+            let state = self.state_as(Status::Running);
+            let list = &hooks.poststart;
+            hooks::run("poststart", list, &state, self.file.pid, self.bundle()).inspect_err(
+                |_| {
+                    // runtime.md, "Lifecycle", step 9: the container is stopped. That the hook
+                    // failed is what to report, also of one that has ended by itself.
+                    drop(self.kill(9, false));
+                },
             )?;
         }
         Ok(())
