@@ -1,4 +1,4 @@
-//! SIGKILL at any instant of load, run and rm: the next command finds a consistent store, and
+//! SIGKILL at any instant of load, pull, push, run and rm: the next command finds a consistent store, and
 //! nothing is left that no live container owns.
 //!
 //! `HAKO_TEST_ROUNDS` says how many kills there are for each command (CI: 70, so more than 200).
@@ -8,11 +8,18 @@
 use std::{
     os::unix::process::CommandExt,
     process::{Command, Stdio},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use hako_tests::{Case, command, image, install::Hako, leak};
+use hako_tests::{
+    Case, command,
+    image::{self, Image},
+    install::Hako,
+    leak,
+    registry::{Content, Registry},
+};
 
 const CRASH: &str = "SECURITY: crash";
 
@@ -55,6 +62,15 @@ fn duration(mut command: Command) -> Duration {
 fn check_hits(what: &str, rounds: u64, hits: u64) {
     println!("{what}: {hits} of {rounds} kills hit the command at work");
     assert!(hits >= rounds / 4, "{what}: only {hits} of {rounds} kills hit it at work");
+}
+
+/// The command without its caller's configuration of registries.
+fn alone(mut command: Command) -> Command {
+    for name in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_CONFIG_HOME", "ALL_PROXY"] {
+        command.env_remove(name);
+    }
+    command.env("HOME", "/nonexistent").env("CONTAINERS_REGISTRIES_CONF", "/nonexistent");
+    command
 }
 
 /// Starts a command, and kills it at a random moment of its life; 1 if it was at work then.
@@ -118,6 +134,9 @@ pub(crate) const CASES: &[Case] = &[
         let mut random = Random::new();
         let hako = Hako::new();
         let archive = image::busybox_archive().to_string_lossy().into_owned();
+        // The first one, which finds nothing in memory, is not the usual one.
+        hako.call(&["load", "-q", "-i", &archive]).ok();
+        hako.call(&["rmi", "busybox:test"]).ok();
         let usual = duration(hako.command(&["load", "-q", "-i", &archive]));
         hako.call(&["rmi", "busybox:test"]).ok();
         let mut hits = 0;
@@ -141,6 +160,93 @@ pub(crate) const CASES: &[Case] = &[
             size.ok().split('\t').next().and_then(|size| size.parse().ok()).expect("a number");
         assert!(kilobytes < 1500, "{kilobytes} KB are left in an empty store");
     })
+    .alone(),
+    Case::new(
+        "crash-pull",
+        CRASH,
+        "kill -9 of pull: the next one goes on, and nothing leaks",
+        || {
+            let mut random = Random::new();
+            let hako = Hako::new();
+            let mut app = Image::busybox("app:1");
+            app.gzip = true;
+            let content = Arc::new(Content::of(&app, "app", "1"));
+            let served = Arc::clone(&content);
+            let registry = Registry::start(move |request| served.answer(request));
+            let name = format!("{}/app:1", registry.host());
+            let pull = ["pull", "-q", &name];
+            command::run(&mut alone(hako.command(&pull))).ok();
+        hako.call(&["rmi", &name]).ok();
+        let usual = duration(alone(hako.command(&pull)));
+            hako.call(&["rmi", &name]).ok();
+            let mut hits = 0;
+            for round in 0..rounds() {
+                hits += kill_at_random(&mut random, alone(hako.command(&pull)), usual, true);
+                if !hako.call(&["images", "-q"]).ok().trim().is_empty() {
+                    // Either it is not there, or it is there whole.
+                    hako.call(&["run", "--rm", &name, "cat", "/etc/os-release"]).says("hako-test");
+                    hako.call(&["rmi", &name]).ok();
+                } else if round % 5 == 4 {
+                    command::run(&mut alone(hako.command(&pull))).ok();
+                    hako.call(&["rmi", &name]).ok();
+                }
+            }
+            check_hits("crash-pull", rounds(), hits);
+            command::run(&mut alone(hako.command(&pull))).ok();
+            hako.call(&["run", "--rm", &name, "cat", "/etc/os-release"]).says("hako-test");
+            hako.call(&["rmi", &name]).ok();
+            let left = |part: &str| {
+                let entries = std::fs::read_dir(hako.root().join(part));
+                entries.map_or(0, |entries| entries.count())
+            };
+            for part in ["blobs/sha256", "ingest", "leases", "partial", "trash"] {
+                assert_eq!(left(&format!("content/{part}")), 0, "{part}");
+            }
+            for part in ["layers", "staging", "trash"] {
+                assert_eq!(left(&format!("snapshots/{part}")), 0, "{part}");
+            }
+        },
+    )
+    .alone(),
+    Case::new(
+        "crash-push",
+        CRASH,
+        "kill -9 of push: the next one goes on, and nothing leaks",
+        || {
+            let mut random = Random::new();
+            let hako = Hako::with_busybox();
+            let content = Arc::new(Content::default());
+            let served = Arc::clone(&content);
+            let registry = Registry::start(move |request| served.answer(request));
+            // Another repository each time: there is something to push.
+            let name = |round: u64| format!("{}/app{round}:1", registry.host());
+            hako.call(&["tag", "busybox:test", &name(0)]).ok();
+            command::run(&mut alone(hako.command(&["push", "-q", &name(0)]))).ok();
+        content.blobs.lock().expect("nobody panics with it").clear();
+        let usual = duration(alone(hako.command(&["push", "-q", &name(0)])));
+            let mut hits = 0;
+            for round in 1..=rounds() {
+                content.blobs.lock().expect("nobody panics with it").clear();
+                hako.call(&["tag", "busybox:test", &name(round)]).ok();
+                let words = ["push", "-q", &name(round)];
+                hits += kill_at_random(&mut random, alone(hako.command(&words)), usual, true);
+                let pushed = content.manifest_bytes(&format!("app{round}:1"));
+                if let Some(manifest) = pushed {
+                    // A tag there means that all of it is there.
+                    let manifest: serde_json::Value =
+                        serde_json::from_slice(&manifest).expect("JSON");
+                    let layer = manifest["layers"][0]["digest"].as_str().expect("a digest");
+                    assert_eq!(content.largest(), layer);
+                }
+                if round % 10 == 0 {
+                    command::run(&mut alone(hako.command(&words))).ok();
+                }
+                hako.call(&["rmi", &name(round)]).ok();
+            }
+            check_hits("crash-push", rounds(), hits);
+            check_store(&hako);
+        },
+    )
     .alone(),
     Case::new("crash-run", CRASH, "kill -9 of run, with and without what it started", || {
         let mut random = Random::new();
