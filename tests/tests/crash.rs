@@ -176,8 +176,8 @@ pub(crate) const CASES: &[Case] = &[
             let name = format!("{}/app:1", registry.host());
             let pull = ["pull", "-q", &name];
             command::run(&mut alone(hako.command(&pull))).ok();
-        hako.call(&["rmi", &name]).ok();
-        let usual = duration(alone(hako.command(&pull)));
+            hako.call(&["rmi", &name]).ok();
+            let usual = duration(alone(hako.command(&pull)));
             hako.call(&["rmi", &name]).ok();
             let mut hits = 0;
             for round in 0..rounds() {
@@ -222,8 +222,8 @@ pub(crate) const CASES: &[Case] = &[
             let name = |round: u64| format!("{}/app{round}:1", registry.host());
             hako.call(&["tag", "busybox:test", &name(0)]).ok();
             command::run(&mut alone(hako.command(&["push", "-q", &name(0)]))).ok();
-        content.blobs.lock().expect("nobody panics with it").clear();
-        let usual = duration(alone(hako.command(&["push", "-q", &name(0)])));
+            content.blobs.lock().expect("nobody panics with it").clear();
+            let usual = duration(alone(hako.command(&["push", "-q", &name(0)])));
             let mut hits = 0;
             for round in 1..=rounds() {
                 content.blobs.lock().expect("nobody panics with it").clear();

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod copy;
 mod hostile;
 mod peer;
 mod pull;
@@ -124,6 +125,6 @@ pub(crate) fn serving(
 fn main() -> std::process::ExitCode {
     hako_tests::run(
         "distribution",
-        &[pull::CASES, push::CASES, auth::CASES, hostile::CASES, peer::CASES],
+        &[pull::CASES, push::CASES, copy::CASES, auth::CASES, hostile::CASES, peer::CASES],
     )
 }

@@ -46,6 +46,16 @@ pub(crate) const PUSH: Words = Words {
     mounted: "Mounted from another repository",
 };
 
+/// Those of `copy`.
+pub(crate) const COPY: Words = Words {
+    waiting: "Waiting",
+    present: "Already there",
+    moving: "Copying",
+    arrived: "Copied",
+    complete: "Copied",
+    mounted: "Mounted from another repository",
+};
+
 /// Where it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Out {

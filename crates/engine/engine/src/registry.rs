@@ -1,7 +1,9 @@
 //! Images from and to registries, and who we are to them.
 
-use hako_image::{PullOptions, Pulled, PushedImage, Watch};
-use hako_oci::Reference;
+use hako_image::{Copier, ImageStore, PullOptions, Pulled, PushedImage, Watch};
+pub use hako_image::{CopyOptions, Place};
+use hako_oci::{Descriptor, Reference};
+use hako_remote::Client;
 pub use hako_remote::{Config, Credentials, Stored};
 
 use crate::{Engine, Result};
@@ -57,4 +59,47 @@ pub fn logout(registry: &str) -> Result<bool> {
 /// The credentials that are known for a registry.
 pub fn credentials(registry: &str) -> Result<Option<Credentials>> {
     Ok(hako_remote::Client::credentials(&Config::from_env()?, registry)?)
+}
+
+impl Engine {
+    /// Copies an image between two places, of which one may be a name in this store.
+    pub fn copy(&self, request: &CopyRequest, watch: &dyn Watch) -> Result<Descriptor> {
+        if matches!(request.to, Place::Store(_)) {
+            self.needs_root("copy")?;
+        }
+        copy_with(self.registries()?, Some(self.images()?), request, watch)
+    }
+}
+
+/// From where to where an image is copied.
+#[derive(Debug, Clone)]
+pub struct CopyRequest {
+    /// Where it is.
+    pub from: Place,
+    /// Where it will be.
+    pub to: Place,
+    /// What of it.
+    pub options: CopyOptions,
+}
+
+impl CopyRequest {
+    /// Whether one of the places is in the store.
+    pub fn needs_store(&self) -> bool {
+        [&self.from, &self.to].into_iter().any(|place| matches!(place, Place::Store(_)))
+    }
+}
+
+/// Copies an image between two places that are not in the store.
+pub fn copy(request: &CopyRequest, watch: &dyn Watch) -> Result<Descriptor> {
+    copy_with(&Client::new()?, None, request, watch)
+}
+
+fn copy_with(
+    client: &Client,
+    store: Option<&ImageStore>,
+    request: &CopyRequest,
+    watch: &dyn Watch,
+) -> Result<Descriptor> {
+    let CopyRequest { from, to, options } = request;
+    Ok(Copier { client, store }.copy(from, to, options, watch)?)
 }

@@ -65,6 +65,7 @@ mod lease;
 mod names;
 mod owned;
 mod partial;
+mod verify;
 
 use std::{
     fs, io,
@@ -83,6 +84,7 @@ pub use ingest::Ingest;
 pub use lease::Lease;
 pub use names::{Named, Names};
 pub use partial::Partial;
+pub use verify::Verified;
 
 /// What this crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -136,6 +138,12 @@ impl Store {
         }
         store.db().migrate("content", MIGRATIONS)?;
         Ok(store)
+    }
+
+    /// Opens a store with a database of its own, for somebody who throws `dir` away afterwards.
+    pub fn scratch(dir: &Path) -> Result<Store> {
+        let db = Arc::new(Db::open(&dir.join("hako.db"))?);
+        Store::open(&dir.join("content"), db)
     }
 
     /// Opens a blob for reading.

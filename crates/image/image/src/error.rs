@@ -183,6 +183,18 @@ pub enum Error {
     /// A registry failed.
     #[error(transparent)]
     Remote(Box<hako_remote::Error>),
+    /// A kind of place that images cannot be copied from or to.
+    #[error(
+        "\"{0}\" is no place for an image: want docker://NAME, oci:DIRECTORY, oci-archive:FILE, \
+         docker-archive:FILE, or a name in the store"
+    )]
+    Transport(String),
+    /// A name that an archive or a layout does not have.
+    #[error("there is no image {:?} in it", shown(.0))]
+    NoName(String),
+    /// Several images where one was meant.
+    #[error("there are several images in it: say which one, behind a colon")]
+    ManyNames,
     /// A tag to push that nothing has.
     #[error("An image does not exist locally with the tag: {0}")]
     NoTag(String),

@@ -10,6 +10,7 @@
 //! | `layout` | which images these files are, in three layouts |
 //! | `load`, `save` | from there into the store, and back |
 //! | `pull`, `push`, `watch` | from a registry into the store, and back |
+//! | `copy` | from any place to any other, without the store |
 //! | `names` | what names of the content store mean |
 //! | `store`, `remove`, `inspect` | finding, naming, removing and showing |
 //!
@@ -27,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod copy;
 mod error;
 mod image;
 mod inspect;
@@ -45,6 +47,7 @@ mod watch;
 
 pub use crate::{
     archive::{Limits, Source},
+    copy::{Copier, CopyOptions, Place},
     error::Error,
     image::Image,
     inspect::Summary,

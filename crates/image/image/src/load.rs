@@ -119,10 +119,8 @@ impl ImageStore {
                 Ok(Stored { id, names, manifest, target, exact: true })
             }
             Documents::None => {
-                let config = lease.put_bytes(media_type::OCI_CONFIG, &found.config_bytes)?;
-                let id = config.digest.clone();
-                let bytes = manifest(config, layers)?;
-                let manifest = lease.put_bytes(media_type::OCI_MANIFEST, &bytes)?;
+                let id = Digest::sha256(&found.config_bytes);
+                let manifest = write_manifest(lease, &found.config_bytes, layers)?;
                 Ok(Stored { id, names, target: manifest.clone(), manifest, exact: false })
             }
         }
@@ -207,6 +205,16 @@ fn put_layers(
     let mut done = done?;
     done.sort_by_key(|(index, _)| *index);
     Ok(done.into_iter().map(|(_, descriptor)| descriptor).collect())
+}
+
+/// Stores the configuration and the manifest of an image that has none.
+pub(crate) fn write_manifest(
+    lease: &Lease,
+    config: &[u8],
+    layers: Vec<Descriptor>,
+) -> Result<Descriptor> {
+    let config = lease.put_bytes(media_type::OCI_CONFIG, config)?;
+    Ok(lease.put_bytes(media_type::OCI_MANIFEST, &manifest(config, layers)?)?)
 }
 
 /// The manifest of an image that has none. Equal images have equal manifests.

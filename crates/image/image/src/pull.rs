@@ -299,7 +299,7 @@ fn find(
 }
 
 /// The entry of an index for a platform.
-fn choose(entries: Vec<Descriptor>, wanted: &Platform) -> Result<Descriptor> {
+pub(crate) fn choose(entries: Vec<Descriptor>, wanted: &Platform) -> Result<Descriptor> {
     let usable = |entry: &&Descriptor| {
         media_type::is_manifest(&entry.media_type) || media_type::is_index(&entry.media_type)
     };

@@ -198,7 +198,7 @@ fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
-fn append_json<W: Write>(
+pub(crate) fn append_json<W: Write>(
     writer: &mut Writer<W>,
     path: &str,
     value: &impl serde::Serialize,
@@ -208,7 +208,7 @@ fn append_json<W: Write>(
     append(writer, path, Kind::File, bytes.len() as u64, &bytes[..])
 }
 
-fn append<W: Write>(
+pub(crate) fn append<W: Write>(
     writer: &mut Writer<W>,
     path: &str,
     kind: Kind,

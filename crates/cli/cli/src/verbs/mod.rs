@@ -51,6 +51,7 @@ pub(crate) const ALL: &[&Verb] = &[
     &image::TAG,
     &image::REMOVE,
     &image::HISTORY,
+    &registry::COPY,
     &registry::LOGIN,
     &registry::LOGOUT,
     &inspect::IMAGE_INSPECT,

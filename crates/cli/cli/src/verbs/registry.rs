@@ -1,10 +1,10 @@
-//! `pull`, `push`, `login`, `logout`.
+//! `pull`, `push`, `copy`, `login`, `logout`.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
 use hako_engine::{
     Engine, Error, PullOptions, Pulled,
-    registry::{self, Credentials, Stored},
+    registry::{self, CopyOptions, CopyRequest, Credentials, Place, Stored},
     tty::RawMode,
 };
 use hako_oci::{Platform, Reference, platform};
@@ -230,6 +230,68 @@ pub(super) const PUSH: Verb = Verb {
                     name.familiar()
                 );
             }
+        }
+        success()
+    },
+};
+
+#[derive(Default)]
+struct Copy {
+    all: bool,
+    quiet: bool,
+    platform: Option<Platform>,
+}
+
+const COPY_FLAGS: &[Group<Copy>] = &[Group {
+    heading: "Options",
+    flags: &[
+        Flag::switch("all", Some('a'), "All platforms of an index, not one", |o: &mut Copy, v| {
+            o.all = v == "true";
+            Ok(())
+        }),
+        Flag::switch("quiet", Some('q'), "Say nothing", |o, v| {
+            o.quiet = v == "true";
+            Ok(())
+        }),
+        Flag::one("platform", None, "string", "Platform of the image, as linux/amd64", |o, v| {
+            o.platform = Some(v.parse().map_err(|e: platform::Error| e.to_string())?);
+            Ok(())
+        }),
+    ],
+}];
+
+/// `copy`.
+pub(super) const COPY: Verb = Verb {
+    paths: &["copy", "image copy"],
+    topic: Topic::Images,
+    usage: "[OPTIONS] SOURCE DESTINATION",
+    about: "Copy an image between registries, layouts, archives and the store",
+    more: "Places:\n  \
+           docker://NAME[:TAG|@DIGEST]        a registry\n  \
+           oci:DIRECTORY[:REF]                an OCI image layout\n  \
+           oci-archive:FILE[:REF]             the same in a tar\n  \
+           docker-archive:FILE[:NAME[:TAG]]   an archive for docker load\n  \
+           NAME[:TAG]                         the store\n\n\
+           Bytes and digests stay what they are. Where neither place is the store, none is needed,\n\
+           nor root.",
+    words: Completes::Nothing,
+    count: (2, 2),
+    flags: || flag::describe(COPY_FLAGS),
+    run: |app, verb, args| {
+        let mut options = Copy::default();
+        let words = verb.parse(COPY_FLAGS, Order::Anywhere, args, &mut options)?;
+        let place = |word: &String| word.parse::<Place>().map_err(invalid);
+        let (from, to) = (place(&words[0])?, place(&words[1])?);
+        let Copy { all, quiet, platform } = options;
+        let request = CopyRequest { from, to, options: CopyOptions { all, platform } };
+        let show = Show::new(progress::COPY, Out::Stdout, quiet, None);
+        let copied = match request.needs_store() {
+            true => app.engine()?.copy(&request, &show),
+            false => registry::copy(&request, &show),
+        };
+        let copied = copied.inspect_err(|_| show.end())?;
+        if !quiet {
+            show.say(&format!("Digest: {}", copied.digest));
         }
         success()
     },
