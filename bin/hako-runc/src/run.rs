@@ -47,6 +47,10 @@ pub(crate) fn place(parsed: &Parsed, field: Option<String>) -> String {
         .join(parsed.text("config").unwrap_or("config.json"));
     // Only on the way to an error, so the text was not kept; without it there is no line.
     let text = std::fs::read_to_string(&path).unwrap_or_default();
+    if text.trim_end().lines().count() < 2 {
+        // As engines write it: the line says nothing, and their users search for runc's words alone.
+        return String::new();
+    }
     let line = field.and_then(|field| hako_oci::locate::line_of(&text, &field));
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     line.map(|line| format!(" ({name}:{line})")).unwrap_or_default()

@@ -77,7 +77,7 @@ pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
         state.make_notify()?;
     }
     // Before anything else is made: it says what, should we be killed (see `control::delete`).
-    state.write_config(&plan.spec)?;
+    state.write_first_config(&plan.spec)?;
     let mut cgroup = create_cgroup(&plan)?;
     let mut rdt = RdtGuard::create(&plan)?;
     let mut fds = open_descriptors(&plan, &state, cgroup.as_ref().map(|c| c.cgroup()), stdio)?;

@@ -144,6 +144,13 @@ impl StateDir {
         self.write(CONFIG, &bytes)
     }
 
+    /// The same where nobody reads yet: before there is a state.
+    pub(crate) fn write_first_config(&self, spec: &Spec) -> Result<()> {
+        let bytes = serde_json::to_vec(spec).map_err(|e| self.document(CONFIG, &e.to_string()))?;
+        let path = self.path.join(CONFIG);
+        write_file(&path, &bytes).map_err(|e| Error::io("write", &path, &e))
+    }
+
     fn document(&self, name: &str, reason: &str) -> Error {
         Error::Document { path: self.path.join(name), reason: reason.to_owned() }
     }
@@ -151,13 +158,7 @@ impl StateDir {
     /// Beside, then renamed: a reader sees the old or the new one.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let (path, beside) = (self.path.join(name), self.path.join(format!(".{name}.new")));
-        let written = (|| {
-            let mut options = std::fs::OpenOptions::new();
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-            file.write_all(bytes)?;
-            std::fs::rename(&beside, &path)
-        })();
+        let written = write_file(&beside, bytes).and_then(|()| std::fs::rename(&beside, &path));
         written.map_err(|e| Error::io("write", &path, &e))
     }
 
@@ -222,6 +223,11 @@ impl Drop for StateDir {
             drop(remove(&self.path));
         }
     }
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(bytes)
 }
 
 fn remove(path: &Path) -> Result<()> {
