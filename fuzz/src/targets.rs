@@ -57,6 +57,13 @@ pub const TARGETS: &[Target] = &[
         mend: crate::mutate::mend_tar,
     },
     Target {
+        name: "index",
+        seeds: images::tars,
+        run: images::index,
+        mend: crate::mutate::mend_tar,
+    },
+    Target { name: "erofs", seeds: images::indexes, run: images::erofs, mend: as_it_is },
+    Target {
         name: "archive",
         seeds: images::archives,
         run: images::archive,

@@ -25,6 +25,7 @@ pub const BUSYBOX: &str = "busybox:test";
 pub struct Hako {
     program: PathBuf,
     place: Place,
+    unpacks: bool,
 }
 
 impl Hako {
@@ -34,7 +35,15 @@ impl Hako {
         if !rustix::process::geteuid().is_root() {
             skip!("not root");
         }
-        Self { program, place: Place::new("hako") }
+        Self { program, place: Place::new("hako"), unpacks: false }
+    }
+
+    /// One that unpacks layers, whatever the environment asks for: for a store on a memory file
+    /// system, from whose files the kernel mounts nothing.
+    pub fn that_unpacks() -> Self {
+        let mut hako = Self::new();
+        hako.unpacks = true;
+        hako
     }
 
     /// One with `busybox:test` in its store.
@@ -70,10 +79,14 @@ impl Hako {
         let (program, root, run_root) = (self.program.clone(), self.root(), self.run_root());
         // Whatever goes to the temporary directory is seen when it stays.
         let temporary = self.place.directory("tmp");
+        let unpacks = self.unpacks;
         move |words| {
             let mut command = Command::new(&program);
             command.args(words).env("HAKO_ROOT", &root).env("HAKO_RUN_ROOT", &run_root);
             command.env("TMPDIR", &temporary);
+            if unpacks {
+                command.env("HAKO_SNAPSHOTTER", "overlay");
+            }
             command
         }
     }

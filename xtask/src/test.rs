@@ -29,6 +29,8 @@ enum Action {
     Tests(&'static [&'static str]),
     /// One integration test of `hako-tests`.
     Surface,
+    /// The same on layers that are not unpacked: this test, these names (all where there are none).
+    Erofs(&'static str, &'static [&'static str]),
     /// The suite in a virtual machine.
     Machine,
     /// The README's first command.
@@ -113,6 +115,16 @@ const STEPS: &[Step] = &[
     },
     Step { name: "hostile", help: "hostile images and layers", action: Action::Surface },
     Step { name: "crash", help: "SIGKILL at any instant", action: Action::Surface },
+    Step {
+        name: "docker_cli_erofs",
+        help: "the command line, on layers that are not unpacked",
+        action: Action::Erofs("docker_cli", &[]),
+    },
+    Step {
+        name: "hostile_erofs",
+        help: "hostile images and layers, not unpacked",
+        action: Action::Erofs("hostile", &[]),
+    },
     Step {
         name: "engines",
         help: "podman, Docker and containerd on hako-runc",
@@ -279,6 +291,13 @@ fn perform(
             cargo
                 .args(["test", "--package", "hako-tests", "--test", step.name, "--"])
                 .args(filters);
+            return counted(workspace, &mut cargo, &log);
+        }
+        Action::Erofs(test, names) => {
+            let mut cargo = workspace.cargo();
+            cargo.args(["test", "--package", "hako-tests", "--test", test, "--"]);
+            cargo.args(if filters.is_empty() { Vec::new() } else { filters.to_vec() });
+            cargo.args(*names).env("HAKO_SNAPSHOTTER", "erofs");
             return counted(workspace, &mut cargo, &log);
         }
         Action::Machine => return vm::step(),

@@ -138,6 +138,54 @@ pub(super) fn layer(input: &[u8]) {
     assert_eq!(fs::read_dir(place.path()).expect("it is ours").count(), 2);
 }
 
+/// A layer is refused, or its index can be made: over nothing, and over itself. It is a function of
+/// the tar, and what is written can be read.
+pub(super) fn index(input: &[u8]) {
+    let limits =
+        Limits { tar_bytes_max: 1 << 22, content_bytes_max: CONTENT_BYTES_MAX, entries_max: 1000 };
+    let (tar, sparse) = (tempfile::tempfile(), tempfile::tempfile());
+    let (tar, sparse) = (tar.expect("a file of our own"), sparse.expect("a file of our own"));
+    let Ok((listing, _)) = hako_layer::keep(input, &tar, &sparse, &limits) else { return };
+    assert_eq!(hako_layer::list(&tar, &limits).expect("it was listed"), listing);
+    hako_layer::check(&tar, Some(&sparse), &limits).expect("it was kept");
+    let mut merge = hako_layer::Merge::default();
+    let mut again = hako_layer::Merge::default();
+    for _ in 0..2 {
+        if merge.add(&listing, "tag").is_err() {
+            return;
+        }
+        again.add(&listing, "tag").expect("it was added before");
+    }
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    merge.write([7; 16], &mut one).expect("whatever is merged can be written");
+    again.write([7; 16], &mut other).expect("whatever is merged can be written");
+    assert!(one == other);
+    hako_erofs::read(&one).expect("whatever is written can be read");
+}
+
+pub(super) fn indexes() -> Vec<Vec<u8>> {
+    let index = |tar: Vec<u8>| {
+        let (kept, sparse) = (tempfile::tempfile().ok()?, tempfile::tempfile().ok()?);
+        let limits = Limits::default();
+        let (listing, _) = hako_layer::keep(&tar[..], &kept, &sparse, &limits).ok()?;
+        let mut merge = hako_layer::Merge::default();
+        merge.add(&listing, "tag").ok()?;
+        let mut image = Vec::new();
+        merge.write([7; 16], &mut image).ok()?;
+        Some(image)
+    };
+    tars().into_iter().filter_map(index).collect()
+}
+
+/// An index is refused, or it is one that can be written again.
+pub(super) fn erofs(input: &[u8]) {
+    if let Ok(tree) = hako_erofs::read(input) {
+        let mut image = Vec::new();
+        hako_erofs::write(&tree, &mut image).expect("whatever is read can be written");
+        assert!(hako_erofs::read(&image).expect("whatever is written can be read") == tree);
+    }
+}
+
 pub(super) fn archives() -> Vec<Vec<u8>> {
     let layer = write_tar(&[("f", Kind::File, b"x")]);
     let digest = hako_oci::Digest::sha256(&layer);

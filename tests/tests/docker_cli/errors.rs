@@ -193,7 +193,7 @@ pub(crate) const CASES: &[Case] = &[
         "issue: failing well",
         "a full disk is an error, and loading works afterwards",
         || {
-            let hako = Hako::new();
+            let hako = Hako::that_unpacks();
             let root = hako.place().directory("root").to_string_lossy().into_owned();
             // Root may use the reserved blocks of a disk, so the disk is a small memory file system.
             let mount = |options: &str| {
@@ -206,12 +206,10 @@ pub(crate) const CASES: &[Case] = &[
             mount("size=1500k");
             let archive = hako_tests::image::busybox_archive();
             let archive = archive.to_string_lossy();
-            // The kernel mounts no layers from files of a memory file system.
-            let load = ["--snapshotter", "overlay", "load", "-q", "-i", &archive];
-            let full = hako.call(&load);
-            let listed = hako.call(&["--snapshotter", "overlay", "images", "-q"]);
+            let full = hako.call(&["load", "-i", &archive]);
+            let listed = hako.call(&["images", "-q"]);
             mount("remount,size=100m");
-            let again = hako.call(&load);
+            let again = hako.call(&["load", "-q", "-i", &archive]);
             rustix::mount::unmount(root.as_str(), rustix::mount::UnmountFlags::empty())
                 .expect("it is ours");
             full.fails().complains("no space left");
@@ -224,7 +222,7 @@ pub(crate) const CASES: &[Case] = &[
         "issue: failing well",
         "on a disk that is full containers can be removed, and what failed leaves nothing",
         || {
-            let hako = Hako::new();
+            let hako = Hako::that_unpacks();
             let root = hako.place().directory("root").to_string_lossy().into_owned();
             let mut mount = std::process::Command::new(hako_tests::binary::tool("mount"));
             command::run(mount.args(["-t", "tmpfs", "-o", "size=64m", "tmpfs", &root])).ok();

@@ -55,6 +55,7 @@ pub(crate) const LAYOUT_INLINE: u16 = 2;
 pub(crate) const LAYOUT_CHUNKS: u16 = 4;
 /// A chunk says its device beside its block; the low five bits are its size.
 pub(crate) const CHUNK_INDEXES: u32 = 0x20;
+pub(crate) const CHUNK_BITS_MAX: u32 = 31;
 pub(crate) const CHUNK: u64 = 8;
 /// No block: a hole.
 pub(crate) const NULL_BLOCK: u32 = u32::MAX;

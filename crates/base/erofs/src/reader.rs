@@ -195,6 +195,9 @@ impl Reader<'_> {
                     return Err(error(at, "is a link that is too long"));
                 }
                 let target = self.body(data_layout, size, value, body)?;
+                if target.contains(&0) {
+                    return Err(error(at, "is a link to a NUL"));
+                }
                 Content::Symlink(target.to_vec())
             }
             S_IFCHR | S_IFBLK => {
@@ -237,7 +240,8 @@ impl Reader<'_> {
         if size == 0 {
             return Ok(Content::File { size, extent: None });
         }
-        if data_layout != LAYOUT_CHUNKS || value != CHUNK_INDEXES | chunk_bits(size) {
+        let bits = chunk_bits(size);
+        if data_layout != LAYOUT_CHUNKS || bits > CHUNK_BITS_MAX || value != CHUNK_INDEXES | bits {
             return Err(error("is a file that is not one chunk"));
         }
         let index = align(body, CHUNK);

@@ -115,8 +115,8 @@ fn inode(
     match (&inode.content, place.body) {
         (Content::File { size: bytes @ 1.., extent }, _) => {
             let bits = chunk_bits(*bytes);
-            if bits > 31 {
-                let limit = BLOCK << 31;
+            if bits > CHUNK_BITS_MAX {
+                let limit = BLOCK << CHUNK_BITS_MAX;
                 return Err(Error::TooLarge { what: "the size of a file", limit });
             }
             (data_layout, size, value) = (LAYOUT_CHUNKS, *bytes, CHUNK_INDEXES | bits);

@@ -181,6 +181,18 @@ fn thousands_of_names_and_attributes() {
     assert!(image.len() < 20_000 * 170, "{}", image.len());
 }
 
+/// Found by fuzzing: what could be read and not be written.
+#[test]
+fn links_to_a_nul_are_refused() {
+    let mut tree = Tree::new(Inode::directory(0o755));
+    let link = tree.add(Inode::new(0o777, Content::Symlink(b"a-target".to_vec())));
+    tree.link(0, b"link", link).unwrap();
+    let mut image = bytes_of(&tree);
+    let at = image.windows(8).position(|bytes| bytes == b"a-target").unwrap();
+    image[at + 1] = 0;
+    assert!(matches!(read(&image), Err(Error::Format { .. })));
+}
+
 #[test]
 fn what_has_no_room_is_refused() {
     let file = |size, extent| Inode::new(0o644, Content::File { size, extent });

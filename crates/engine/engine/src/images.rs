@@ -44,6 +44,11 @@ impl Engine {
         Ok(self.images()?.inspect(image)?)
     }
 
+    /// Reads everything that is kept of an image again, and says what is broken.
+    pub fn verify_image(&self, image: &Image) -> Result<Vec<String>> {
+        Ok(self.images()?.verify(image)?)
+    }
+
     /// How an image came to be, newest step first.
     pub fn history(&self, image: &Image) -> Result<Vec<hako_docker::image::HistoryItem>> {
         Ok(self.images()?.history(image)?)

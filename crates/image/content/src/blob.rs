@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hako_oci::{Descriptor, Digest};
+use hako_oci::{Algorithm, Descriptor, Digest};
 
 use crate::{Error, Result, ingest::Hasher};
 
@@ -34,6 +34,20 @@ impl Blob {
     /// Its length in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The digest of what is there now, from the beginning to the end.
+    pub fn digest(mut self, algorithm: Algorithm) -> Result<Digest> {
+        let mut hasher = Hasher::new(algorithm);
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match self.file.read(&mut buffer) {
+                Ok(0) => return Ok(hasher.finish()),
+                Ok(n) => hasher.update(&buffer[..n]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io("read", &self.path, e)),
+            }
+        }
     }
 
     /// The open file.

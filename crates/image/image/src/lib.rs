@@ -43,6 +43,7 @@ mod remove;
 mod save;
 mod store;
 mod time;
+mod verify;
 mod watch;
 
 pub use crate::{

@@ -177,10 +177,9 @@ impl Stack<'_> {
         let path = |dir: &File| format!("/proc/self/fd/{}", dir.as_raw_fd());
         let mut lower = self.lower.iter().map(|dir| open(dir)).collect::<Result<Vec<File>>>()?;
         if let Some(image) = self.image {
-            // Over the directory of its index, which only this namespace sees it on.
+            // Over a directory that is held already, and that only this namespace sees it on.
             let mounted = image.mount()?;
-            let place = open(image.index.parent().unwrap_or(Path::new("/")))?;
-            mount::move_mount(mounted.as_fd(), place.as_fd()).map_err(at("move_mount"))?;
+            mount::move_mount(mounted.as_fd(), lower[0].as_fd()).map_err(at("move_mount"))?;
             lower.push(File::from(mounted));
         }
         let mut options = "lowerdir=".to_owned();

@@ -426,6 +426,44 @@ pub(super) const REMOVE: Verb = Verb {
     },
 };
 
+/// `image verify`.
+pub(super) const VERIFY: Verb = Verb {
+    paths: &["image verify"],
+    topic: Topic::Images,
+    usage: "[IMAGE...]",
+    about: "Read everything that is kept of images again, and say what is broken",
+    more: "Without IMAGE, all images. Layers that were unpacked to directories have no digest:\n\
+           of those, the blobs that they were made of are read.\n",
+    words: Completes::Nothing,
+    count: (0, usize::MAX),
+    flags: no_flags,
+    run: |app, verb, args| {
+        let words = verb.parse(NONE, Order::Anywhere, args, &mut ())?;
+        let engine = app.engine()?;
+        let words: Vec<String> = match words.is_empty() {
+            true => engine.image_list()?.iter().map(|image| image.id.to_string()).collect(),
+            false => words,
+        };
+        let mut code = 0;
+        for word in &words {
+            match engine.image(word).and_then(|image| engine.verify_image(&image)) {
+                Ok(faults) if faults.is_empty() => print(&format!("{word}: OK\n"))?,
+                Ok(faults) => {
+                    code = 1;
+                    for fault in faults {
+                        print(&format!("{word}: {fault}\n"))?;
+                    }
+                }
+                Err(error) => {
+                    say!("Error: {error}");
+                    code = 1;
+                }
+            }
+        }
+        Ok(code)
+    },
+};
+
 /// `tag`.
 pub(super) const TAG: Verb = Verb {
     paths: &["tag", "image tag"],

@@ -49,6 +49,7 @@ pub(crate) const ALL: &[&Verb] = &[
     &control::CLEANUP,
     &image::SAVE,
     &image::TAG,
+    &image::VERIFY,
     &image::REMOVE,
     &image::HISTORY,
     &registry::COPY,
