@@ -218,6 +218,10 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("annotation-unknown", "config.md#annotations", "an unknown annotation MUST NOT be an error", || {
         sh("echo fine", |bundle| annotate(bundle, "org.example.unknown", "x")).prints("fine");
     }),
+    Case::new("annotation-without-a-name", "config.md#annotations", "names MUST NOT be empty", || {
+        refused(|bundle| annotate(bundle, "", "x")).complains("annotations");
+    })
+    .peers_fail(&[("runc", "takes it"), ("crun", "takes it")]),
     Case::new("features-annotations", FEATURES, "unsafe annotations are listed", || {
         let container = Container::new(Bundle::new());
         let output = container.call(&["features"]);

@@ -5,10 +5,14 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use hako_tests::{Case, binary, bundle::Bundle, command};
+use hako_tests::{
+    Case, binary,
+    bundle::{Bundle, push},
+    command,
+};
 use serde_json::json;
 
-use super::{refused, sh};
+use super::{refused, sh, sleeping};
 
 const DEVICES: &str = "config-linux.md#network-devices";
 
@@ -99,6 +103,40 @@ pub(crate) const CASES: &[Case] = &[
             for gone in ["10.1.1.1", "10.2.2.2"] {
                 assert!(!output.stdout.contains(gone), "{gone}\n{output}");
             }
+        },
+    )
+    .peers_fail(NEW),
+    Case::new("net-device-in-a-user-namespace", DEVICES, "also into a new user namespace", || {
+        let pair = Pair::new();
+        ip(&format!("addr add 10.9.8.7/24 dev {}", pair.0));
+        sh("ip addr show lan0", |bundle| {
+            give(bundle, &pair, Some("lan0"));
+            bundle.add_namespace("user");
+            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+            bundle.spec["linux"]["uidMappings"] = map.clone();
+            bundle.spec["linux"]["gidMappings"] = map;
+            let mut chown = Command::new(binary::tool("chown"));
+            command::run(chown.args(["-R", "-h", "100000:100000"]).arg(bundle.rootfs("."))).ok();
+        })
+        .says("10.9.8.7/24")
+        .says("UP");
+    })
+    .peers_fail(NEW),
+    Case::new(
+        "net-device-into-a-joined-namespace",
+        DEVICES,
+        "… and into one that is joined",
+        || {
+            let (pair, other) = (Pair::new(), sleeping(|_| ()));
+            let path = format!("/proc/{}/ns/net", other.pid());
+            sh("ls /sys/class/net", |bundle| {
+                give(bundle, &pair, Some("lan0"));
+                bundle.without_namespace("network");
+                let joined = json!({"type": "network", "path": path});
+                push(&mut bundle.spec["linux"]["namespaces"], joined);
+            })
+            .prints("lan0\nlo");
+            other.exec(&[], &["cat", "/proc/net/dev"]).says("lan0");
         },
     )
     .peers_fail(NEW),

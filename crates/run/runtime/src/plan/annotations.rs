@@ -106,6 +106,9 @@ pub(crate) fn read(spec: &mut Spec) -> Result<Extensions> {
     if spec.annotations.is_empty() {
         return Ok(extensions);
     }
+    if spec.annotations.contains_key("") {
+        return Err(Error::config("annotations[\"\"]", "a name must not be empty"));
+    }
     for (name, meaning) in ANNOTATIONS {
         if let Some(value) = spec.annotations.get(*name).cloned() {
             let field = format!("annotations[{name:?}]");
