@@ -192,7 +192,7 @@ impl Reader<'_> {
             S_IFDIR => Content::Directory(BTreeMap::new()),
             S_IFLNK => {
                 if size == 0 || size > SYMLINK_MAX as u64 {
-                    return Err(error(at, "is a link that is too long"));
+                    return Err(error(at, "is a link to nothing, or too long"));
                 }
                 let target = self.body(data_layout, size, value, body)?;
                 if target.contains(&0) {

@@ -166,6 +166,17 @@ proptest! {
 }
 
 #[test]
+fn a_link_to_a_nul_is_refused() {
+    let mut tree = Tree::new(Inode::directory(0o755));
+    let number = tree.add(Inode::new(0o777, Content::Symlink(b"somewhere".to_vec())));
+    tree.link(0, b"link", number).unwrap();
+    let mut image = bytes_of(&tree);
+    let at = image.windows(9).position(|bytes| bytes == b"somewhere").unwrap();
+    image[at + 4] = 0;
+    assert!(read(&image).is_err());
+}
+
+#[test]
 fn thousands_of_names_and_attributes() {
     let mut tree = Tree::new(Inode::directory(0o755));
     for n in 0..20_000 {
