@@ -315,4 +315,19 @@ pub(crate) const CASES: &[Case] = &[
             assert!(!output.stderr.contains("os error"), "{output}");
         },
     ),
+    Case::new("error-cidfile", CODES, "a --cidfile that cannot be written leaves nothing", || {
+        let hako = Hako::with_busybox();
+        let words = ["--cidfile", "/no/such/dir/id", "busybox:test", "true"];
+        fails(&hako, &[&["run"], &words[..]].concat(), 125, "/no/such/dir/id");
+        hako.call(&[&["create"], &words[..]].concat()).fails();
+        hako.call(&["ps", "-aq"]).prints("");
+    }),
+    Case::new("error-endless-file", CODES, "files that flags name have an end", || {
+        let hako = Hako::with_busybox();
+        for flag in
+            ["--env-file=/dev/zero", "--label-file=/dev/zero", "--security-opt=seccomp=/dev/zero"]
+        {
+            fails(&hako, &["run", flag, "busybox:test", "true"], 125, "longer than 16 MiB");
+        }
+    }),
 ];

@@ -221,7 +221,7 @@ impl<'s> Loop<'s> {
             false => fds.push(PollFd::writable(out.as_fd())),
         }
         if let Some(stdin) = &self.stdin
-            && attachment.stdin_room() > 0
+            && self.room(attachment) > 0
         {
             fds.push(PollFd::readable(stdin.as_fd()));
         }
@@ -335,10 +335,16 @@ impl<'s> Loop<'s> {
         Ok(None)
     }
 
+    /// How much may be read of stdin: what was held back for the detach keys may have to go, too.
+    fn room(&self, attachment: &Attachment) -> usize {
+        attachment.stdin_room().saturating_sub(self.session.detach_keys.pending())
+    }
+
     fn input(&mut self, attachment: &mut Attachment) -> Result<Option<Ended>, Failure> {
+        let room = self.room(attachment);
         let Some(stdin) = &mut self.stdin else { return Ok(None) };
         let mut buffer = [0; 16 * 1024];
-        let room = attachment.stdin_room().min(buffer.len());
+        let room = room.min(buffer.len());
         let about = |e: &dyn std::fmt::Display| Failure::new(e.to_string());
         let count = match stdin.read(&mut buffer[..room]) {
             Ok(count) => count,
@@ -360,9 +366,7 @@ impl<'s> Loop<'s> {
             return Ok(None);
         }
         let (bytes, typed) = self.session.detach_keys.filter(&buffer[..count]);
-        for piece in bytes.chunks(attachment.stdin_room().max(1)) {
-            attachment.send_stdin(piece).map_err(|e| about(&e))?;
-        }
+        attachment.send_stdin(&bytes).map_err(|e| about(&e))?;
         Ok((typed == Typed::Detach).then_some(Ended::Detached))
     }
 }

@@ -23,6 +23,12 @@ impl Default for DetachKeys {
 }
 
 impl DetachKeys {
+    /// How many typed bytes wait to be told from the sequence: so many more than it was given may
+    /// come out of [`filter`](Self::filter).
+    pub fn pending(&self) -> usize {
+        self.matched
+    }
+
     /// Parses Docker's form: characters, or `ctrl-` and one of `a`-`z @ [ \ ] ^ _`, with commas
     /// between. The empty text means that nothing detaches.
     pub fn parse(text: &str) -> Result<DetachKeys, String> {
@@ -91,7 +97,12 @@ mod tests {
             let mut keys = DetachKeys::parse(keys).unwrap();
             let mut out = String::new();
             for piece in pieces {
+                let most = piece.len() + keys.pending();
                 let (bytes, typed) = keys.filter(piece.as_bytes());
+                assert!(
+                    bytes.len() + keys.pending() <= most,
+                    "{piece}: more than there is room for"
+                );
                 out.push_str(std::str::from_utf8(&bytes).unwrap());
                 if typed == Typed::Detach {
                     out.push('!');

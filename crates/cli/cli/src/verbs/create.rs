@@ -136,8 +136,12 @@ pub(super) fn create(
     };
     if let Some(path) = &draft.cidfile {
         write_new(path, &container.id).map_err(|e| {
-            let message =
+            let mut message =
                 format!("failed to write the container ID to the file: {}: {e}", path.display());
+            // Nobody knows of it.
+            if let Err(error) = engine.remove(&container, false) {
+                message += &format!("; removing container {}: {error}", container.id);
+            }
             refuse(&message, CODE_HAKO)
         })?;
     }

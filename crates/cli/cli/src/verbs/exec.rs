@@ -11,7 +11,10 @@ use crate::{
     verb::{Topic, Verb},
 };
 
-use super::{run::check_terminal, run_flags::from_environment};
+use super::{
+    run::check_terminal,
+    run_flags::{from_environment, read},
+};
 
 #[derive(Default)]
 struct Options {
@@ -51,7 +54,7 @@ const FLAGS: &[Group<Options>] = &[Group {
             "list",
             "Set variables from the lines of a file",
             |o: &mut Options, v| {
-                let bytes = std::fs::read(v).map_err(|e| format!("open {v}: {e}"))?;
+                let bytes = read(v.as_ref())?;
                 let changes = options::env::parse_file(&bytes, from_environment);
                 o.file_env.extend(changes.map_err(|e| format!("{v}: {e}"))?);
                 Ok(())

@@ -2,11 +2,17 @@
 
 mod table;
 
-use std::path::PathBuf;
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use hako_engine::options::{self, EnvChange, RunOptions};
 
 pub(super) use table::{CREATE, RUN};
+
+use crate::failure::plain;
 
 /// What the flags of `run` and `create` say, before files that they name are read.
 #[derive(Debug, Default)]
@@ -68,12 +74,21 @@ impl Draft {
     }
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|e| {
-        let text = e.to_string();
-        let text = text.split(" (os error").next().unwrap_or(&text).to_lowercase();
-        format!("open {}: {text}", path.display())
-    })
+/// Longest file of variables, labels or system calls that is read.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Reads a file that a flag names.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|e| {
+            format!("open {}: {}", path.display(), plain(&e.to_string()).to_lowercase())
+        })?;
+    match read as u64 > FILE_BYTES_MAX {
+        true => Err(format!("{}: longer than {} MiB", path.display(), FILE_BYTES_MAX >> 20)),
+        false => Ok(bytes),
+    }
 }
 
 fn about(path: &std::path::Path, error: &dyn std::fmt::Display) -> String {
