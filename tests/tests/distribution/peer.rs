@@ -26,6 +26,25 @@ struct Peer {
 
 impl Peer {
     fn start() -> Peer {
+        Peer::with("")
+    }
+
+    /// One that speaks TLS, with a certificate that it signed itself; gives that, too.
+    fn with_tls() -> (Peer, Place) {
+        let place = Place::new("certificate");
+        let [certificate, key] = ["cert.pem", "key.pem"].map(|name| place.join(name));
+        let mut openssl = Command::new(binary::tool("openssl"));
+        openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650"]);
+        openssl.args(["-subj", "/CN=localhost"]);
+        openssl.args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]);
+        openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate);
+        command::run(&mut openssl).exits(0);
+        let (certificate, key) = (certificate.display(), key.display());
+        let peer = Peer::with(&format!(", tls: {{certificate: {certificate}, key: {key}}}"));
+        (peer, place)
+    }
+
+    fn with(tls: &str) -> Peer {
         let program = binary::tool("docker-registry");
         let place = Place::new("docker-registry");
         // A port that was free just now; the sandbox has a network of its own.
@@ -35,7 +54,7 @@ impl Peer {
         let storage = place.directory("storage");
         let text = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: \"{host}\"}}\n",
+             http: {{addr: \"{host}\"{tls}}}\n",
             storage.display()
         );
         let config = place.write("config.yml", text);
@@ -126,4 +145,40 @@ pub(crate) const CASES: &[Case] = &[
         client.call(&["images", "--digests", "--no-trunc"]).says(&digest).says(&app(true).id());
         client.call(&["run", "--rm", &name, "cat", "/etc/os-release"]).says("hako-test");
     }),
+    Case::new(
+        "peer-tls",
+        "docker certificates",
+        "certificates are believed by their directory",
+        || {
+            let (client, (peer, certificate)) = (Client::new(), Peer::with_tls());
+            let archive = client.hako.place().write("app.tar", pack(&app(true).oci_layout()));
+            client.call(&["load", "-q", "-i", &archive.to_string_lossy()]).ok();
+            // On this machine, as with Docker, TLS without a known certificate does.
+            let near = format!("{}/app:1", peer.host);
+            client.call(&["tag", "app:1", &near]).ok();
+            client.call(&["push", "-q", &near]).ok();
+            client.call(&["rmi", &near]).ok();
+            client.call(&["pull", "-q", &near]).ok();
+            // Anywhere else it does not.
+            let hosts = ".config/containers/certs.d/example.test/hosts.toml";
+            client.write(hosts, &format!("server = \"https://{}\"\n", peer.host));
+            let far = "example.test/app:1";
+            client
+                .call(&["pull", far])
+                .exits(1)
+                .complains("x509: certificate signed by unknown authority");
+            // Neither the certificate of somebody else.
+            let certificate =
+                fs::read_to_string(certificate.join("cert.pem")).expect("it was made");
+            let (_other, other) = Peer::with_tls();
+            let other = fs::read_to_string(other.join("cert.pem")).expect("it was made");
+            let named = format!(".config/containers/certs.d/{}/ca.crt", peer.host);
+            client.write(&named, &other);
+            client.call(&["pull", far]).exits(1).complains("x509: ");
+            client.call(&["pull", &near]).exits(1).complains("x509: ");
+            client.write(&named, &certificate);
+            client.call(&["pull", "-q", far]).ok();
+            client.call(&["pull", "-q", &near]).ok();
+        },
+    ),
 ];

@@ -85,6 +85,10 @@ pub(super) fn explain(error: &CertificateError) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "certificate is not yet valid".into()
         }
+        // It signed itself as an authority would, and is none that we know.
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "certificate signed by unknown authority".into()
+        }
         other => other.to_string(),
     }
 }
