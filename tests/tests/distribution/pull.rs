@@ -194,6 +194,38 @@ pub(crate) const CASES: &[Case] = &[
         });
         client.call(&["pull", "-q", &format!("{}/app:1", registry.host())]).ok();
     }),
+    Case::new(
+        "pull-big-in-ranges",
+        SPEC,
+        "a big blob comes in several ranges, or in one piece",
+        || {
+            static REFUSED: AtomicUsize = AtomicUsize::new(0);
+            let mut image = large();
+            let zeros = hako_tests::archive::Entry::file("zeros", 0o644, vec![0; 40 << 20]);
+            image.layers.push(hako_tests::archive::tar(&[zeros]));
+            let (registry, content) =
+                serving(Content::of(&image, "app", "1"), |content, request| {
+                    // The second time, ranges in the middle are refused.
+                    let range = request.header("range")?;
+                    let digest = content.largest();
+                    let late =
+                        range == "bytes=16777216-25165823" && request.path().ends_with(&digest);
+                    (late && REFUSED.fetch_add(1, Ordering::SeqCst) > 0)
+                        .then(|| Reply::new(416, ""))
+                });
+            let name = format!("{}/app:1", registry.host());
+            for _ in 0..2 {
+                let client = Client::new();
+                client.call(&["pull", "-q", &name]).ok();
+            }
+            let blob = format!("GET /v2/app/blobs/{}", content.largest());
+            let seen = registry.seen();
+            let asked = seen.iter().filter(|request| request.line() == blob);
+            let ranges: Vec<&str> = asked.filter_map(|request| request.header("range")).collect();
+            assert!(ranges.contains(&"bytes=8388608-16777215"), "{ranges:?}");
+            assert!(ranges.contains(&"bytes=16777216-"), "the rest in one piece: {ranges:?}");
+        },
+    ),
     Case::new("pull-waits-when-asked-to", SPEC, "429 with Retry-After, and 503, pass", || {
         static ASKED: AtomicUsize = AtomicUsize::new(0);
         let client = Client::new();

@@ -1,5 +1,13 @@
 //! Blobs on their way here: resumed after every cut, from whichever endpoint goes on.
 
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
 use hako_oci::{Algorithm, Descriptor, Digest};
 use hyper::{
     StatusCode,
@@ -22,6 +30,11 @@ const PROGRESS_BYTES: u64 = 64 << 10;
 /// Cuts altogether: a connection that breaks each time is no connection.
 const CUTS_ALTOGETHER_MAX: u32 = 200;
 
+/// From this size on a blob comes in ranges, so many of such a size at once.
+const RANGES_BYTES_MIN: u64 = 32 << 20;
+const RANGES: usize = 3;
+const RANGE_BYTES: u64 = 8 << 20;
+
 /// Takes what comes of a blob, in order. Its error ends the transfer.
 pub type Sink<'s> =
     dyn FnMut(&[u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + 's;
@@ -35,6 +48,12 @@ impl Repository {
         let mut at = from;
         self.wait(self.any_endpoint(Use::Pull, async |endpoint: &Endpoint| {
             let (mut cuts, mut all) = (0, 0);
+            // One blob at a time: that bounds what waits in memory for what comes before it.
+            if descriptor.size.saturating_sub(at) >= RANGES_BYTES_MIN
+                && let Ok(_alone) = self.core.ranges.try_acquire()
+            {
+                self.in_ranges(endpoint, descriptor, &mut at, sink).await?;
+            }
             loop {
                 let before = at;
                 let error = match self.stream(endpoint, descriptor, &mut at, sink).await {
@@ -49,6 +68,55 @@ impl Repository {
                 sleep(std::time::Duration::from_millis(100 << cuts)).await;
             }
         }))
+    }
+
+    /// As much of a big blob as comes in several ranges at once, in order: where a registry or the
+    /// way to it gives each connection its share, a few of them get more. Whatever is wrong with
+    /// one of them, the rest comes by one connection.
+    async fn in_ranges(
+        &self,
+        endpoint: &Endpoint,
+        descriptor: &Descriptor,
+        at: &mut u64,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        let mut next = *at;
+        let mut under_way: VecDeque<Range> = VecDeque::new();
+        loop {
+            while under_way.len() < RANGES && next < descriptor.size {
+                let end = (next + RANGE_BYTES).min(descriptor.size);
+                under_way.push_back(self.range(endpoint, descriptor, next..end)?);
+                next = end;
+            }
+            let Some(first) = under_way.pop_front() else { return Ok(()) };
+            let Some(bytes) = first.await else { return Ok(()) };
+            sink(&bytes).map_err(Error::Content)?;
+            *at += bytes.len() as u64;
+        }
+    }
+
+    fn range(
+        &self,
+        endpoint: &Endpoint,
+        descriptor: &Descriptor,
+        range: std::ops::Range<u64>,
+    ) -> Result<Range> {
+        let url = endpoint.url(&format!("blobs/{}", descriptor.digest));
+        let wanted = format!("bytes={}-{}", range.start, range.end - 1);
+        let call = Call::get("pulling blob", url, self.scopes(endpoint, &["pull"]))
+            .header(ACCEPT_ENCODING, "identity")?
+            .header(RANGE, &wanted)?;
+        let (core, endpoint) = (Arc::clone(&self.core), endpoint.clone());
+        let length = (range.end - range.start) as usize;
+        Ok(Range(tokio::spawn(async move {
+            let answer = core.send(&endpoint, &call).await.ok()?;
+            let starts = answer.header(CONTENT_RANGE.as_str()).and_then(first_byte);
+            if answer.status != StatusCode::PARTIAL_CONTENT || starts != Some(range.start) {
+                return None;
+            }
+            let bytes = answer.bytes(&core.config, length).await.ok()?;
+            (bytes.len() == length).then_some(bytes)
+        })))
     }
 
     /// A small blob, whole and verified.
@@ -144,6 +212,23 @@ impl Repository {
             return Err(Error::Connection { what: what.into(), url: shown, source });
         }
         Ok(())
+    }
+}
+
+/// A range that a task fetches; without anybody who wants it, it ends.
+struct Range(tokio::task::JoinHandle<Option<Vec<u8>>>);
+
+impl Future for Range {
+    type Output = Option<Vec<u8>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|joined| joined.ok().flatten())
+    }
+}
+
+impl Drop for Range {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use hako_oci::Reference;
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::Mutex,
+    sync::{Mutex, Semaphore},
 };
 
 use crate::{
@@ -36,6 +36,8 @@ pub(crate) struct Core {
     pub registries: Registries,
     pub pools: Pools,
     pub known: Known,
+    /// The right to fetch a blob in several ranges at once.
+    pub ranges: Semaphore,
     /// Credentials that were given rather than found.
     pub given: Option<Credentials>,
     /// What turned out to be spoken by hosts that may speak either.
@@ -62,6 +64,7 @@ impl Client {
             registries,
             pools: Pools::default(),
             known: Known::default(),
+            ranges: Semaphore::new(1),
             given,
             schemes: Mutex::default(),
         };
