@@ -92,7 +92,7 @@ pub(super) fn config(input: &[u8]) {
         Ok(spec) => {
             let plan = Plan::new(&spec, Path::new("/bundle"), &Options::new("fuzz", "/state"));
             let field = plan.err().and_then(|error| error.field()).unwrap_or_default();
-            drop(hako_oci::locate::line_of(&text, &field));
+            hako_oci::locate::line_of(&text, &field);
         }
         Err(error) => drop(hako_oci::locate::field_at(&text, error.line(), error.column())),
     }

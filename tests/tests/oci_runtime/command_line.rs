@@ -343,7 +343,10 @@ pub(crate) const CASES: &[Case] = &[
         let groups = text.lines().find(|l| l.starts_with("Groups:")).unwrap_or_default();
         assert_eq!(groups.trim_end(), "Groups:\t7 8", "{output}");
     })
-    .peers_fail(&[("crun", "1.8 has no --additional-gids")]),
+    .peers_fail(&[
+        ("runc", "1.1 refuses both names of a flag together"),
+        ("crun", "1.8 has no --additional-gids"),
+    ]),
     Case::new(
         "exec-paused",
         EXEC,
