@@ -215,6 +215,11 @@ pub(crate) fn run(context: &Context, parsed: &Parsed) -> Outcome {
     let mut options = options(context, parsed, id)?;
     options.join_cgroups = joined(&spec);
     notify::prepare(&mut options, &mut spec);
+    options.record_seccomp = parsed.text("record-seccomp").map(PathBuf::from);
+    if options.record_seccomp.is_some() && (detach || parsed.has("keep")) {
+        let message = "--record-seccomp needs the end of the run: not with --detach or --keep";
+        return Err(message.to_owned().into());
+    }
     let failed = |error| not_made(parsed, "run", &error);
     let plan = Plan::new(&spec, &bundle, &options).map_err(failed)?;
     warn(context, &plan);
@@ -234,11 +239,14 @@ pub(crate) fn run(context: &Context, parsed: &Parsed) -> Outcome {
     let console = running.take_console();
     let status = foreground::wait(&signals, running.pidfd(), console, notify)?;
     running.reaped();
+    let recorder = running.take_recorder();
     if parsed.has("keep") {
         running.leave();
     } else {
         removed(context, running.delete())?;
     }
+    // Now none of its processes is left.
+    recorder.map_or(Ok(()), hako_runtime::Recorder::finish)?;
     Ok(status.code() as u8)
 }
 

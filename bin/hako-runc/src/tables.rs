@@ -24,6 +24,7 @@ const RUN: &[Flag] = &[
     value("pid-file", None, "FILE", "where the process ID is written"),
     switch("detach", Some('d'), "do not wait for the process"),
     switch("keep", None, "do not delete the container when it ended"),
+    value("record-seccomp", None, "FILE", "write a seccomp profile of what it needed, and no more"),
     switch("no-subreaper", None, "ignored: orphans are never taken over"),
     switch("no-pivot", None, "move the root instead of pivoting"),
     switch("no-new-keyring", None, "keep the caller's session keyring"),

@@ -1,6 +1,6 @@
 //! config-linux.md and config.md: capabilities, seccomp, masked and read-only paths, sysctls.
 
-use hako_tests::Case;
+use hako_tests::{Case, bundle::Bundle, place::Place, runtime::Container};
 use serde_json::{Value, json};
 
 use super::{refused, sh};
@@ -278,4 +278,44 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("sysctl-with-a-path", SYSCTL, "a name cannot leave /proc/sys", || {
         refused(|bundle| bundle.spec["linux"]["sysctl"] = json!({"net/../../sysrq-trigger": "h"}));
     }),
+    Case::new(
+        "seccomp-recorded",
+        "hako-runc run --record-seccomp",
+        "under the profile that a run recorded the same program runs, and another one does not",
+        || {
+            let script = "mkdir /made && cat /etc/hostname | tr a-z A-Z && rmdir /made; echo $?";
+            for (privileges, profile) in [
+                (true, Value::Null),
+                (false, Value::Null),
+                (
+                    true,
+                    json!({
+                        "defaultAction": "SCMP_ACT_ALLOW",
+                        "syscalls": [{"names": ["rmdir", "unlinkat"], "action": "SCMP_ACT_ERRNO"}],
+                    }),
+                ),
+            ] {
+                let run = |script: &str, seccomp: &Value, options: &[&str]| {
+                    let mut bundle = Bundle::sh(script);
+                    bundle.spec["process"]["noNewPrivileges"] = json!(privileges);
+                    bundle.spec["linux"]["seccomp"] = seccomp.clone();
+                    Container::new(bundle).run_with(options, b"")
+                };
+                let place = Place::new("recorded");
+                let file = place.path().join("profile.json");
+                let first = run(script, &profile, &["--record-seccomp", &file.to_string_lossy()]);
+                let text = std::fs::read(&file).expect("the profile");
+                let recorded: Value = serde_json::from_slice(&text).expect("JSON");
+                let names = recorded["syscalls"][0]["names"].as_array().expect("a list");
+                assert!(names.contains(&json!("execve")) && names.len() < 100, "{recorded}");
+                assert!(!names.contains(&json!("sethostname")), "{recorded}");
+                assert!(!names.contains(&json!("seccomp")), "{recorded}");
+                run(script, &recorded, &[]).prints(first.ok());
+                run("hostname other", &recorded, &[]).fails();
+            }
+            let container = Container::new(Bundle::new());
+            container.run_with(&["--detach", "--record-seccomp", "/nowhere"], b"").fails();
+        },
+    )
+    .peers_fail(&[("runc", "has no such option"), ("crun", "has no such option")]),
 ];

@@ -20,6 +20,7 @@ pub mod mount;
 pub mod namespace;
 pub mod net;
 pub mod netlink;
+pub mod notify;
 pub mod pages;
 pub mod poll;
 pub mod process;

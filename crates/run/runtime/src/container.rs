@@ -19,6 +19,7 @@ use crate::init::Fds;
 use crate::op::Op;
 use crate::plan::Plan;
 use crate::rdt::Groups;
+use crate::record::Recorder;
 use crate::spawn::{self, Birth, Said, Spawned};
 use crate::state::{self, StateDir, StateFile};
 use crate::wire::Message;
@@ -47,6 +48,9 @@ struct Inner {
     console: Option<OwnedFd>,
     /// How many network devices were moved.
     moved: usize,
+    /// Where calls are recorded, and who does it.
+    record: Option<std::fs::File>,
+    recorder: Option<Recorder>,
 }
 
 /// The container's process; killed and reaped when dropped, until it is let go.
@@ -72,6 +76,10 @@ impl Drop for Init {
 /// On an error nothing is left: no process, no cgroup, no state.
 pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
     check_host(&plan)?;
+    let record = match &plan.options.record_seccomp {
+        None => None,
+        Some(path) => Some(std::fs::File::create(path).map_err(|e| Error::io("open", path, &e))?),
+    };
     let state = StateDir::create(&plan.options.state_root, &plan.options.id)?;
     if plan.options.notify {
         state.make_notify()?;
@@ -120,7 +128,8 @@ pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
     // From here on `destroy` takes it all away.
     cgroup.map(hako_cgroup::Created::keep);
     rdt.0 = None;
-    let mut inner = Inner { plan, init, sync, state, file, console: None, moved: 0 };
+    let mut inner =
+        Inner { plan, init, sync, state, file, console: None, moved: 0, record, recorder: None };
     match inner.until_created().and_then(|()| inner.announce()).and_then(|()| inner.created()) {
         Ok(()) => Ok(Created { inner: Some(inner) }),
         Err(error) => {
@@ -346,6 +355,16 @@ impl Inner {
                 send_listener(linux, &self.plan.state, self.init.child.pid, &listener)?;
                 spawn::go(self.sync.as_fd())
             }
+            (Message::Record, Some(listener)) => {
+                let is_filter = |s: &&crate::Step| matches!(s.op, Op::Seccomp { .. });
+                let own = self.plan.steps.iter().filter(is_filter).count();
+                let file = self
+                    .record
+                    .take()
+                    .ok_or_else(|| Error::call("recv", "new process", Errno::EPROTO))?;
+                self.recorder = Some(Recorder::start(listener, &file, own)?);
+                Ok(())
+            }
             _ => Err(Error::call("recv", "new process", Errno::EPROTO)),
         }
     }
@@ -508,6 +527,11 @@ impl Running {
         let plan = &mut self.inner.plan;
         (plan.steps, plan.prepared, plan.warnings) = Default::default();
         plan.spec = Default::default();
+    }
+
+    /// Who records the container's system calls, once ([`crate::Options::record_seccomp`]).
+    pub fn take_recorder(&mut self) -> Option<Recorder> {
+        self.inner.recorder.take()
     }
 
     /// Sends a signal to the process.

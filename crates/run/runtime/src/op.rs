@@ -213,6 +213,8 @@ pub(crate) enum Op {
     RootHere,
     /// Unmounts what is at a place.
     Unmount(Place),
+    /// A filter that asks the recorder about every call.
+    RecordSeccomp(Vec<hako_sys::seccomp::Insn>),
     /// Nothing more: the process ends well.
     Done,
     /// Becomes user 0 of the user namespace; whether groups can be set.
@@ -364,6 +366,7 @@ impl fmt::Display for Op {
             Op::NotDumpable => f.write_str("not dumpable"),
             Op::Session => f.write_str("new session"),
             Op::AwaitMaps => f.write_str("wait for the user namespace's maps"),
+            Op::RecordSeccomp(_) => f.write_str("record system calls"),
             Op::RootHere => f.write_str("root of the mount namespace"),
             Op::Unmount(Place { dir, name }) => write!(f, "unmount {dir}/{}", text(name)),
             Op::Done => f.write_str("end"),

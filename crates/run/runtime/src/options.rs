@@ -42,6 +42,9 @@ pub struct Options {
     /// Whether the container is told of a `NOTIFY_SOCKET` (sd_notify(3)): in the directory that
     /// [`crate::Container::notify_dir`] names, where the caller listens.
     pub notify: bool,
+    /// Where a seccomp profile is written that allows what the container does, and nothing else;
+    /// see [`crate::Running::take_recorder`]. The caller must have no threads.
+    pub record_seccomp: Option<PathBuf>,
     /// Environment added to the process's own.
     pub extra_env: Vec<String>,
     /// Whether the caller is root, and need not ask newuidmap(1) for IDs.
@@ -68,6 +71,7 @@ impl Options {
             join_cgroups: hako_cgroup::Join::Needed,
             landlock: None,
             notify: false,
+            record_seccomp: None,
             extra_env: Vec::new(),
             privileged: hako_sys::cred::effective_uid() == 0,
         }

@@ -23,14 +23,17 @@ pub(crate) enum Message {
     Network = b'N',
     /// Here is the seccomp listener.
     Seccomp = b'S',
+    /// Here is the listener of the recorder. No answer is awaited.
+    Record = b'W',
     /// All is ready for the start.
     Created = b'R',
 }
 
 impl Message {
     pub(crate) fn from_byte(byte: u8) -> Option<Message> {
-        use Message::{Console, Created, Network, RuntimeHooks, Seccomp};
-        [RuntimeHooks, Console, Network, Seccomp, Created].into_iter().find(|m| *m as u8 == byte)
+        use Message::{Console, Created, Network, Record, RuntimeHooks, Seccomp};
+        let all = [RuntimeHooks, Console, Network, Seccomp, Record, Created];
+        all.into_iter().find(|m| *m as u8 == byte)
     }
 }
 

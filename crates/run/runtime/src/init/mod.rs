@@ -268,6 +268,7 @@ impl<'a> Init<'a> {
             Op::Find => self.find(),
             Op::AwaitStart { fifo } => self.await_start(*fifo),
             Op::Landlock(rules) => self.landlock(rules),
+            Op::RecordSeccomp(insns) => self.record_seccomp(insns),
             Op::Seccomp { insns, flags } => self.seccomp(insns, *flags),
             Op::Exec => self.execute(),
         }
@@ -541,6 +542,20 @@ impl<'a> Init<'a> {
             landlock::allow_port(ruleset.as_fd(), *port, *allowed).at(Call::LandlockRule)?;
         }
         landlock::restrict_self(ruleset.as_fd()).at(Call::LandlockRestrict)
+    }
+
+    fn record_seccomp(&self, insns: &[hako_sys::seccomp::Insn]) -> Did {
+        let sync = process::dup_above(self.sync(), crate::record::SYNC).at(Call::Dup)?;
+        if sync.as_raw_fd() != crate::record::SYNC {
+            return Err(Errno::EMFILE).at(Call::Dup);
+        }
+        let flags = hako_sys::seccomp::FLAG_NEW_LISTENER;
+        let listener = hako_sys::seccomp::load(insns, flags).at(Call::Seccomp)?;
+        let listener = listener.ok_or(Errno::EBADF).at(Call::Seccomp)?;
+        let sent = unix::send_with_fds(sync.as_fd(), &[Message::Record as u8], &[listener.as_fd()]);
+        // Closing them would be recorded as the program's need; execve closes them.
+        std::mem::forget((sync, listener));
+        sent.at(Call::SendFd)
     }
 
     fn seccomp(&self, insns: &[hako_sys::seccomp::Insn], flags: u32) -> Did {

@@ -516,6 +516,8 @@ impl Plan {
         let created = State { status: Status::Created, ..self.state.clone() };
         let guards =
             Guards::new(b, linux.seccomp.as_ref(), &self.extensions, self.options.landlock)?;
+        let recorded = self.options.record_seccomp.is_some();
+        let guards = if recorded { guards.recorded()? } else { guards };
         process_steps(b, process, &around, guards, |b| {
             b.push("process", Op::AwaitStart { fifo: self.options.gate == Gate::Fifo });
             for op in linux::hook_ops("startContainer", &self.hooks.start_container, &created)? {

@@ -40,6 +40,7 @@ pub(crate) struct Surroundings<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Guards {
     landlock: Option<Op>,
+    record: Option<Op>,
     seccomp: Option<Op>,
 }
 
@@ -65,12 +66,29 @@ impl Guards {
             (None, Some(profile)) => Some(seccomp_op(b, profile, extensions)?),
             (None, None) => None,
         };
-        Ok(Guards { landlock, seccomp })
+        Ok(Guards { landlock, record: None, seccomp })
+    }
+
+    /// The same, and every system call is recorded.
+    pub(crate) fn recorded(mut self) -> Result<Guards> {
+        const NEW_LISTENER: u32 = hako_sys::seccomp::FLAG_NEW_LISTENER;
+        if let Some(Op::Seccomp { flags, .. }) = &self.seccomp
+            && flags & NEW_LISTENER != 0
+        {
+            let why = "a process has one listener, and recording needs it";
+            return Err(Error::config("linux.seccomp.listenerPath", why));
+        }
+        self.record = Some(Op::RecordSeccomp(crate::record::filter()?));
+        Ok(self)
     }
 
     fn push(self, b: &mut Builder) {
         if let Some(op) = self.landlock {
             b.push(format!("annotations[{:?}]", super::landlock::ANNOTATION), op);
+        }
+        // First: the other may not allow a second one, and its own loading is known.
+        if let Some(op) = self.record {
+            b.push("linux.seccomp", op);
         }
         if let Some(op) = self.seccomp {
             b.push("linux.seccomp", op);
