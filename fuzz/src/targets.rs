@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
         run: documents::frame,
         mend: as_it_is,
     },
+    Target { name: "registry", seeds: text::answers, run: text::answer, mend: as_it_is },
     Target { name: "tar", seeds: images::tars, run: images::tar, mend: crate::mutate::mend_tar },
     Target {
         name: "compression",

@@ -122,3 +122,27 @@ fn split(bytes: &[u8], at: u8) -> (&[u8], &[u8]) {
         None => (bytes, &[]),
     }
 }
+
+/// What registries say: errors, challenges, places, ranges, pages.
+pub(super) fn answers() -> Vec<Vec<u8>> {
+    [
+        r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#,
+        r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#,
+        r#"Bearer realm="https://auth.example/token",service="r",scope="repository:a/b:pull,push""#,
+        "Basic realm=\"x\", Bearer realm=y",
+        "/v2/a/blobs/uploads/uuid?_state=abc",
+        "https://store.example:8443/blob?signature=x%2By&expires=1",
+        "//[::1]:5000/x",
+        "bytes 5-9/10",
+        "0-99",
+        "</v2/a/tags/list?last=x&n=2>; rel=\"next\"",
+    ]
+    .iter()
+    .map(|text| text.as_bytes().to_vec())
+    .collect()
+}
+
+/// Nothing of it may panic, and an address that was read is one.
+pub(super) fn answer(input: &[u8]) {
+    hako_remote::foreign::read(input);
+}

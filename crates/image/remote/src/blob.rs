@@ -233,7 +233,7 @@ impl Drop for Range {
 }
 
 /// The first byte of `bytes 5-9/10`.
-fn first_byte(range: &str) -> Option<u64> {
+pub(crate) fn first_byte(range: &str) -> Option<u64> {
     range.trim().strip_prefix("bytes")?.trim().split('-').next()?.parse().ok()
 }
 

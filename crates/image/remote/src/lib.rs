@@ -33,6 +33,8 @@ mod client;
 mod config;
 mod endpoint;
 mod error;
+#[doc(hidden)]
+pub mod foreign;
 mod net;
 mod repository;
 mod send;

@@ -369,7 +369,7 @@ pub(crate) fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
 
 /// What a manifest is: what it says of itself, which must not contradict the header; a document
 /// that could be read as two kinds is a trap (CVE-2021-41190).
-fn kind_of(header: &str, bytes: &[u8]) -> Result<String, String> {
+pub(crate) fn kind_of(header: &str, bytes: &[u8]) -> Result<String, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Kinds {
@@ -406,7 +406,7 @@ fn kind_of(header: &str, bytes: &[u8]) -> Result<String, String> {
 }
 
 /// The address of the next page in a `Link` header (RFC 8288).
-fn next_page(header: &str) -> Option<String> {
+pub(crate) fn next_page(header: &str) -> Option<String> {
     header.split(',').find_map(|link| {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
         let is_next = parameters.split(';').any(|parameter| {

@@ -353,7 +353,7 @@ impl Session {
 
 /// The last byte of `0-99` or `bytes=0-99`. Registries say `0-0` for none, too: one byte more or
 /// less is sent again or refused, and the upload then begins anew.
-fn last_byte(range: &str) -> Option<u64> {
+pub(crate) fn last_byte(range: &str) -> Option<u64> {
     let range = range.trim();
     range.strip_prefix("bytes=").unwrap_or(range).split_once('-')?.1.parse().ok()
 }
