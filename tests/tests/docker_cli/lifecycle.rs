@@ -467,4 +467,43 @@ pub(crate) const CASES: &[Case] = &[
             assert_eq!((since("IST-5:30"), since("UTC0")), ("hello".into(), String::new()));
         },
     ),
+    Case::new(
+        "monitor-killed",
+        "issue: crash",
+        "a container whose monitor was killed is said to have been, before anything mends it",
+        || {
+            use rustix::process::{Pid, Signal, kill_process};
+            let hako = Hako::with_busybox();
+            let id = hako.detached(&["--name", "box"], &["sleep", "1000"]);
+            let lock = hako.run_root().join("containers").join(&id).join("lock");
+            let pid = std::fs::read_to_string(lock).expect("the monitor's number");
+            let pid = Pid::from_raw(pid.trim().parse().expect("a number")).expect("a pid");
+            kill_process(pid, Signal::KILL).expect("it lives");
+            command::wait_until("it is over", || hako.inspect("box")["State"]["Running"] == false);
+            let state = hako.inspect("box")["State"].clone();
+            assert_eq!((&state["Status"], &state["ExitCode"]), (&"exited".into(), &137.into()));
+            hako.call(&["ps", "-a"]).says("Exited (137)");
+            hako.call(&["wait", "box"]).prints("137");
+            hako.call(&["start", "box"]).ok();
+            assert_eq!(hako.inspect("box")["State"]["Running"], true);
+        },
+    ),
+    Case::new(
+        "rm-of-the-dead",
+        "docker rm(1)",
+        "a container whose process is gone can be removed, whatever its monitor has still to do",
+        || {
+            use rustix::process::{Pid, Signal, kill_process};
+            let hako = Hako::with_busybox();
+            for _ in 0..10 {
+                hako.detached(&["--name", "box"], &["sleep", "1000"]);
+                let pid = hako.inspect("box")["State"]["Pid"].as_i64().expect("a number");
+                let process = Pid::from_raw(pid as i32).expect("a pid");
+                kill_process(process, Signal::KILL).expect("it lives");
+                let gone = format!("/proc/{pid}");
+                command::wait_until("it is reaped", || !std::path::Path::new(&gone).exists());
+                hako.call(&["rm", "box"]).prints("box");
+            }
+        },
+    ),
 ];

@@ -5,29 +5,39 @@ use std::{fs, io};
 use hako_root::Root;
 use hako_snapshot::Snapshotter as _;
 
-use crate::{Container, Engine, Error, Result};
+use crate::{Container, Engine, Error, Result, Running, Status};
 
 impl Engine {
     /// Removes a container. One that runs is killed with `force`, and refused without.
     pub fn remove(&self, container: &Container, force: bool) -> Result<()> {
-        if self.monitor_lives(&container.id)? {
-            if !force {
-                return Err(Error::Running(container.name.clone()));
-            }
-            self.kill_and_wait(container)?;
+        self.end_for_removal(container, force)?;
+        if container.record.auto_remove {
+            // Its owner is about to remove it, and its monitor waits for that: not with our lock.
+            self.wait_monitor(&container.id)?;
         }
         // A monitor with `--rm` may be removing it by itself just now: then it is gone, and well.
         let op = match self.lock_container(container) {
             Err(Error::NoContainer(_)) => return Ok(()),
             locked => locked?,
         };
-        if self.monitor_lives(&container.id)? {
-            self.wait_monitor(&container.id)?;
-        }
+        // Somebody may have started it while we waited for the lock; from now on nobody can.
+        self.end_for_removal(container, force)?;
+        self.wait_monitor(&container.id)?;
         self.bury(&container.id)?;
         self.forget(container)?;
         drop(op);
         Ok(())
+    }
+
+    /// Ends a container that runs. One whose process is gone only has a monitor that tidies up.
+    fn end_for_removal(&self, container: &Container, force: bool) -> Result<()> {
+        match self.status(container)? {
+            Status::Running(Running { pid: Some(_), .. }) if !force => {
+                Err(Error::Running(container.name.clone()))
+            }
+            Status::Running(_) if force => self.kill_and_wait(container),
+            _ => Ok(()),
+        }
     }
 
     /// Removes a container whose end its monitor has just reported, while the monitor still waits

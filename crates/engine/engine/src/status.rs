@@ -3,6 +3,7 @@
 //! | monitor's lock | exit record | status |
 //! |---|---|---|
 //! | held | – | running |
+//! | free, and the runtime has its state | – | exited: the monitor was killed |
 //! | free | there | exited |
 //! | free | absent, or of a start that failed | created |
 //!
@@ -60,6 +61,13 @@ impl Engine {
     pub fn status(&self, container: &Container) -> Result<Status> {
         if self.monitor_lives(&container.id)? {
             return Ok(Status::Running(self.running(&container.id)?));
+        }
+        if let Some(record) = self.killed(&container.id)? {
+            return match self.monitor_lives(&container.id)? {
+                // It was started since we looked.
+                true => Ok(Status::Running(self.running(&container.id)?)),
+                false => Ok(Status::Exited(record)),
+            };
         }
         match self.exit_record(&container.id)? {
             Some(record) if !record.started_at.is_empty() => Ok(Status::Exited(record)),

@@ -70,30 +70,31 @@ impl Engine {
     /// directory. Writes the exit record that the monitor could not. The caller holds the
     /// container's lock.
     pub(crate) fn bury(&self, id: &str) -> Result<()> {
-        let runtime_root = self.places.runtime_root();
-        let started_at = match hako_runtime::state(&runtime_root, id) {
-            Ok(state) => Some(state.created_at),
-            Err(hako_runtime::Error::NotFound(_)) => None,
-            Err(e) => return Err(e.into()),
-        };
-        match hako_runtime::delete(&runtime_root, id, true) {
+        let killed = self.killed(id)?;
+        match hako_runtime::delete(&self.places.runtime_root(), id, true) {
             Err(hako_runtime::Error::NotFound(_)) => {}
             deleted => deleted?,
         }
-        if let Some(started_at) = started_at {
-            // The monitor removes the runtime's state after it wrote its record: it did not.
-            self.write_exit_record(
-                id,
-                &ExitRecord {
-                    exit: Exit { code: KILLED, signal: Some(SIGKILL), oom_killed: false },
-                    pid: 0,
-                    started_at,
-                    finished_at: hako_monitor::time::Timestamp::now().to_string(),
-                    error: "its monitor was killed".into(),
-                },
-            )?;
+        if let Some(record) = killed {
+            self.write_exit_record(id, &record)?;
         }
         self.remove_run_dir(id)
+    }
+
+    /// The record that the monitor of a container could not write, because it was killed: it removes
+    /// the runtime's state after it wrote its record. Only where no monitor lives.
+    pub(crate) fn killed(&self, id: &str) -> Result<Option<ExitRecord>> {
+        match hako_runtime::state(&self.places.runtime_root(), id) {
+            Ok(state) => Ok(Some(ExitRecord {
+                exit: Exit { code: KILLED, signal: Some(SIGKILL), oom_killed: false },
+                pid: 0,
+                started_at: state.created_at,
+                finished_at: hako_monitor::time::Timestamp::now().to_string(),
+                error: "its monitor was killed".into(),
+            })),
+            Err(hako_runtime::Error::NotFound(_)) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
     }
 
     pub(crate) fn write_exit_record(&self, id: &str, record: &ExitRecord) -> Result<()> {
@@ -118,7 +119,11 @@ impl Engine {
         let path = self.places.run_dir(id).join(hako_monitor::config::LOCK_NAME);
         match fs::metadata(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            _ => lock::take(&path, Lock::Shared).map(drop),
+            _ => match lock::take(&path, Lock::Shared) {
+                // It was the last thing there.
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+                taken => taken.map(drop),
+            },
         }
     }
 }
