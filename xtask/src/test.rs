@@ -130,6 +130,7 @@ const STEPS: &[Step] = &[
         help: "podman, Docker and containerd on hako-runc",
         action: Action::Surface,
     },
+    Step { name: "registry", help: "hako registry serve", action: Action::Surface },
     Step { name: "tour", help: "the README's tour, as printed", action: Action::Surface },
     Step {
         name: "vm",

@@ -58,8 +58,12 @@ impl Topic {
 }
 
 /// Nouns before which a verb may stand, and what they are about.
-pub const NOUNS: &[(&str, &str)] =
-    &[("container", "Manage containers"), ("image", "Manage images"), ("system", "Manage hako")];
+pub const NOUNS: &[(&str, &str)] = &[
+    ("container", "Manage containers"),
+    ("image", "Manage images"),
+    ("registry", "Serve images"),
+    ("system", "Manage hako"),
+];
 
 impl Verb {
     /// Its name.

@@ -20,6 +20,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The registry cannot be served.
+    #[error(transparent)]
+    Serve(Box<hako_registry::Error>),
     /// Neither HOME nor an XDG directory says where a user's state belongs.
     #[error("HOME is not set: name the store with --root")]
     NoHome,
@@ -182,4 +185,5 @@ boxed! {
     hako_remote::Error => Registry,
     hako_db::Error => Database,
     hako_content::Error => Content,
+    hako_registry::Error => Serve,
 }

@@ -36,6 +36,7 @@ mod places;
 mod program;
 pub mod registry;
 mod remove;
+pub mod serve;
 mod start;
 mod status;
 mod sweep;

@@ -49,6 +49,12 @@ pub enum Error {
         /// Its size.
         size: u64,
     },
+    /// No such upload: it never was, became a blob, or was removed.
+    #[error("no upload {0:?}")]
+    NoUpload(String),
+    /// Somebody appends to it at this moment.
+    #[error("upload {0:?} has another writer")]
+    UploadBusy(String),
     /// The bytes to store could not be read.
     #[error("cannot read the content to store")]
     Source(#[source] io::Error),

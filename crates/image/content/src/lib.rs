@@ -5,6 +5,7 @@
 //! ingest/<id>              partial; flock'd by its writer
 //! partial/<algorithm>-<hex> the beginning of that blob, fetched from far; kept when its writer dies
 //! leases/<id>              flock'd by its owner; what it keeps stands in the database
+//! upload/<name>            a blob whose digest is told at its end; outlives its writers
 //! trash/<id>               was a blob; being deleted
 //! ```
 //!
@@ -65,6 +66,7 @@ mod lease;
 mod names;
 mod owned;
 mod partial;
+mod upload;
 mod verify;
 
 use std::{
@@ -84,6 +86,7 @@ pub use ingest::Ingest;
 pub use lease::Lease;
 pub use names::{Named, Names};
 pub use partial::Partial;
+pub use upload::{Hashed, Upload};
 pub use verify::Verified;
 
 /// What this crate's functions return.

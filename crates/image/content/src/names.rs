@@ -65,6 +65,16 @@ impl Names<'_> {
         self.tx.rows(&sql, [prefix], Fields::of)?.into_iter().map(Fields::parse).collect()
     }
 
+    /// The first names after `after` that are before `before`, in order of their bytes.
+    pub fn between(&self, after: &str, before: &str, count_max: usize) -> Result<Vec<Named>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM reference WHERE name > ?1 AND name < ?2 ORDER BY name LIMIT ?3"
+        );
+        let count_max = i64::try_from(count_max).unwrap_or(i64::MAX);
+        let rows = self.tx.rows(&sql, (after, before, count_max), Fields::of)?;
+        rows.into_iter().map(Fields::parse).collect()
+    }
+
     /// Lets `name` stand for `target`, which must be in the store, in place of what it stood for.
     pub fn set(
         &self,

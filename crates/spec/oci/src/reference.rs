@@ -197,7 +197,8 @@ fn is_image_id(s: &str) -> bool {
     s.len() == 64 && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-fn is_tag(s: &str) -> bool {
+/// Whether this is a tag: at most 128 letters, digits, `_`, `.` and `-`, the last two not first.
+pub fn is_tag(s: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     match s.as_bytes() {
         [first, rest @ ..] => {
@@ -236,8 +237,9 @@ fn is_domain(s: &str) -> bool {
         && port.is_none_or(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Components of lower-case letters and digits, joined by `.`, `_`, `__` or dashes.
-fn is_path(s: &str) -> bool {
+/// Whether this is a repository's path within its registry: components of lower-case letters and
+/// digits, joined by `.`, `_`, `__` or dashes. Says nothing of its length.
+pub fn is_path(s: &str) -> bool {
     s.split('/').all(|component| {
         let alnum = |b: u8| b.is_ascii_digit() || b.is_ascii_lowercase();
         let bytes = component.as_bytes();

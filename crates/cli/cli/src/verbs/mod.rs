@@ -10,6 +10,7 @@ mod ps;
 mod registry;
 mod run;
 mod run_flags;
+mod serve;
 mod start;
 mod system;
 
@@ -56,6 +57,7 @@ pub(crate) const ALL: &[&Verb] = &[
     &registry::LOGIN,
     &registry::LOGOUT,
     &inspect::IMAGE_INSPECT,
+    &serve::SERVE,
     &system::INFO,
     &system::VERSION,
     &system::COMPLETION,

@@ -1,0 +1,286 @@
+//! `registry serve`.
+
+use std::{
+    io::Write,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use hako_engine::{
+    Places,
+    serve::{self, Log, Options},
+};
+
+use crate::{
+    failure::{Failure, success},
+    flag::{self, Completes, Flag, Group, Order, parse_integer},
+    verb::{Topic, Verb},
+};
+
+use super::NONE_WORDS;
+
+/// Where Docker's registry listens, but not for everybody.
+const LISTEN: &str = "127.0.0.1:5000";
+
+/// Lines that wait to be written. A reader of the log that stands still stops nobody: lines are
+/// lost, and how many is said when there is room again.
+const LINES_MAX: usize = 4096;
+
+struct Serve {
+    root: Option<PathBuf>,
+    options: Options,
+    certificates: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+const FLAGS: &[Group<Serve>] = &[
+    Group {
+        heading: "Options",
+        flags: &[
+            Flag::one(
+                "listen",
+                None,
+                "ADDR",
+                "Address and port (default 127.0.0.1:5000)",
+                |o: &mut Serve, v| {
+                    o.options.listen = address(v)?;
+                    Ok(())
+                },
+            ),
+            Flag::one(
+                "root",
+                None,
+                "DIR",
+                "The store to serve (default: hako's own)",
+                |o: &mut Serve, v| {
+                    o.root = Some(v.into());
+                    Ok(())
+                },
+            )
+            .completes(Completes::Directory),
+            Flag::switch("read-only", None, "Refuse everything but pulls", |o: &mut Serve, v| {
+                o.options.read_only = v == "true";
+                Ok(())
+            }),
+            Flag::switch("no-delete", None, "Refuse to delete", |o: &mut Serve, v| {
+                o.options.deletes = v != "true";
+                Ok(())
+            }),
+        ],
+    },
+    Group {
+        heading: "Security",
+        flags: &[
+            Flag::one(
+                "htpasswd",
+                None,
+                "FILE",
+                "Users, as `htpasswd -B` writes them",
+                |o: &mut Serve, v| {
+                    o.options.htpasswd = Some(v.into());
+                    Ok(())
+                },
+            )
+            .completes(Completes::File),
+            Flag::one("tls-cert", None, "FILE", "Certificate chain, PEM", |o: &mut Serve, v| {
+                o.certificates = Some(v.into());
+                Ok(())
+            })
+            .completes(Completes::File),
+            Flag::one("tls-key", None, "FILE", "Its private key, PEM", |o: &mut Serve, v| {
+                o.key = Some(v.into());
+                Ok(())
+            })
+            .completes(Completes::File),
+        ],
+    },
+    Group {
+        heading: "Limits",
+        flags: &[
+            Flag::one(
+                "max-connections",
+                None,
+                "int",
+                "Connections served at once (default 1000)",
+                |o: &mut Serve, v| {
+                    o.options.connections_max = parse_integer(v)?;
+                    Ok(())
+                },
+            ),
+            Flag::one(
+                "max-uploads",
+                None,
+                "int",
+                "Uploads open at once (default 10000)",
+                |o: &mut Serve, v| {
+                    o.options.uploads_max = parse_integer(v)?;
+                    Ok(())
+                },
+            ),
+            Flag::one(
+                "stall-timeout",
+                None,
+                "duration",
+                "Cut off clients that stand still for so long (default 1m)",
+                |o: &mut Serve, v| {
+                    o.options.stall = duration(v)?;
+                    Ok(())
+                },
+            ),
+            Flag::one(
+                "shutdown-timeout",
+                None,
+                "duration",
+                "Time for open requests after SIGTERM (default 10s)",
+                |o: &mut Serve, v| {
+                    o.options.shutdown = duration(v)?;
+                    Ok(())
+                },
+            ),
+            Flag::one(
+                "gc-interval",
+                None,
+                "duration",
+                "Time between garbage collections (default 1h)",
+                |o: &mut Serve, v| {
+                    o.options.collect_every = duration(v)?;
+                    Ok(())
+                },
+            ),
+            Flag::one(
+                "gc-grace",
+                None,
+                "duration",
+                "Keep blobs that no manifest names for so long (default 24h)",
+                |o: &mut Serve, v| {
+                    o.options.ages.blob = duration(v)?;
+                    Ok(())
+                },
+            ),
+            Flag::one(
+                "upload-timeout",
+                None,
+                "duration",
+                "Keep uploads that nobody continues for so long (default 168h)",
+                |o: &mut Serve, v| {
+                    o.options.ages.upload = duration(v)?;
+                    Ok(())
+                },
+            ),
+        ],
+    },
+];
+
+/// `registry serve`.
+pub(super) const SERVE: Verb = Verb {
+    paths: &["registry serve"],
+    topic: Topic::Images,
+    usage: "[OPTIONS]",
+    about: "Serve a store as a registry",
+    more: "The store may be the one that hako itself uses: what is in it need not be sent.\n\
+           Requests are logged to standard error, one line of JSON each; numbers are at /metrics.\n\
+           SIGTERM ends it when the requests that are open are answered.",
+    words: Completes::Nothing,
+    count: NONE_WORDS,
+    flags: || flag::describe(FLAGS),
+    run: |app, verb, args| {
+        let mut asked = Serve {
+            root: None,
+            options: Options::new(address(LISTEN).map_err(Failure::new)?),
+            certificates: None,
+            key: None,
+        };
+        verb.parse(FLAGS, Order::Anywhere, args, &mut asked)?;
+        asked.options.tls = match (asked.certificates, asked.key) {
+            (Some(certificates), Some(key)) => Some((certificates, key)),
+            (None, None) => None,
+            _ => return Err(Failure::new("--tls-cert and --tls-key belong together")),
+        };
+        let root = match asked.root {
+            Some(root) => root,
+            None => Places::resolve(app.globals.root.clone(), app.globals.run_root.clone())?.root,
+        };
+        let (log, writer) = logger()?;
+        let served = serve::serve(&root, asked.options, log);
+        // The last lines are written before the process ends.
+        if writer.join().is_err() {
+            return Err(Failure::new("the log's writer panicked"));
+        }
+        served?;
+        success()
+    },
+};
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    // `:5000` is every address, as Go's programs have it.
+    let full = match text.strip_prefix(':') {
+        Some(port) => format!("[::]:{port}"),
+        None => text.to_owned(),
+    };
+    full.parse().map_err(|_| format!("{text:?} is no ADDRESS:PORT"))
+}
+
+/// Go's durations, of one unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 =
+        number.parse().map_err(|_| format!("{text:?} is no duration, as 90s, 5m or 1h"))?;
+    let factor = match unit {
+        "ms" => return Ok(Duration::from_millis(number)),
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(format!("{text:?} is no duration, as 90s, 5m or 1h")),
+    };
+    let seconds = number.checked_mul(factor).filter(|s| *s <= u64::from(u32::MAX));
+    seconds.map(Duration::from_secs).ok_or_else(|| format!("{text:?} is too long"))
+}
+
+/// A log to standard error, written by a thread of its own.
+fn logger() -> Result<(Log, thread::JoinHandle<()>), Failure> {
+    let (sender, receiver) = mpsc::sync_channel::<String>(LINES_MAX);
+    let lost = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counted = Arc::clone(&lost);
+    let write = move || {
+        for mut line in receiver {
+            line.push('\n');
+            let missing = counted.swap(0, std::sync::atomic::Ordering::Relaxed);
+            if missing > 0 {
+                line += &format!("{{\"event\":\"lost\",\"lines\":{missing}}}\n");
+            }
+            // Where standard error is gone there is nobody to tell, and serving goes on.
+            let _nobody = std::io::stderr().lock().write_all(line.as_bytes());
+        }
+    };
+    let writer = thread::Builder::new().name("log".into()).spawn(write)?;
+    let log = move |line: &str| {
+        if sender.try_send(line.to_owned()).is_err() {
+            lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    };
+    Ok((Arc::new(log), writer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values() {
+        assert_eq!(address(":5000").unwrap().to_string(), "[::]:5000");
+        assert_eq!(address("127.0.0.1:0").unwrap().to_string(), "127.0.0.1:0");
+        for bad in ["", ":", "localhost", "1.2.3.4", ":99999"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("168h"), Ok(Duration::from_secs(168 * 3600)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for bad in ["", "s", "5", "5x", "-1s", "99999999999999999999h", "9999999999h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

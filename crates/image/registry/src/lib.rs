@@ -1,0 +1,156 @@
+//! A registry: the server of the OCI Distribution Specification 1.1 over a content store.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`request`] | what a request asks for: pure, and all that is parsed of untrusted bytes |
+//! | `catalog` | repositories, tags, referrers: names of the content store |
+//! | `blobs`, `uploads`, `manifests`, `lists` | the endpoints |
+//! | `refusal` | the specification's errors |
+//! | `collect` | abandoned uploads, blobs without a manifest, garbage |
+//! | `server`, `stream`, `tls`, `login` | connections |
+//! | `access`, `body` | log, metrics, what is sent |
+//!
+//! What always holds:
+//!
+//! - A blob or manifest is in a repository when its name is, and names are written when the content
+//!   is in the store, whole, verified and synced. So a server killed at any instant has nothing
+//!   half; uploads that were open can be continued at the next one.
+//! - Nothing that a client does grows without bound: connections, open uploads, manifests, headers
+//!   and lists have limits, and who sends or reads too slowly is cut off.
+//! - Disk and database block, and are called where the runtime expects it (`block_in_place`).
+
+#![forbid(unsafe_code)]
+
+mod access;
+mod blobs;
+mod body;
+mod catalog;
+mod collect;
+mod lists;
+mod login;
+mod manifests;
+mod refusal;
+pub mod request;
+mod server;
+mod stream;
+mod tls;
+mod uploads;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use hako_content::Store;
+
+pub use access::Log;
+pub use collect::Ages;
+
+/// What this crate's functions return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen; port 0 is any that is free.
+    pub listen: SocketAddr,
+    /// Nothing changes: no push, no deletion, no collection.
+    pub read_only: bool,
+    /// Whether manifests, tags and blobs can be deleted.
+    pub deletes: bool,
+    /// Users and their bcrypt hashes; without it everybody may do everything.
+    pub htpasswd: Option<PathBuf>,
+    /// Certificate chain and key, PEM; without it HTTP.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// How many connections are served at once; more wait.
+    pub connections_max: usize,
+    /// How many uploads may be open.
+    pub uploads_max: u64,
+    /// How long a client may take to send or read some kilobytes.
+    pub stall: Duration,
+    /// How long things are kept that nothing names.
+    pub ages: Ages,
+    /// Time between two collections.
+    pub collect_every: Duration,
+    /// How long connections may take to finish after a signal to stop.
+    pub shutdown: Duration,
+}
+
+impl Options {
+    /// What is right for most, listening at `listen`.
+    pub fn new(listen: SocketAddr) -> Options {
+        let hours = |n: u64| Duration::from_secs(n * 3600);
+        Options {
+            listen,
+            read_only: false,
+            deletes: true,
+            htpasswd: None,
+            tls: None,
+            connections_max: 1000,
+            uploads_max: 10_000,
+            stall: Duration::from_secs(60),
+            ages: Ages { upload: hours(7 * 24), blob: hours(24) },
+            collect_every: hours(1),
+            shutdown: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The runtime, or a signal's handler, cannot be had.
+    #[error("{call}: {source}")]
+    Runtime {
+        /// What was asked of the system.
+        call: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A line that is no user.
+    #[error("{}:{line}: want USER:BCRYPT, as `htpasswd -B` writes it", path.display())]
+    Htpasswd {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+    },
+    /// No certificate, or no key, or they do not fit.
+    #[error("TLS: {}: {why}", path.display())]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] hako_content::Error),
+}
+
+/// Serves `store` until SIGTERM or SIGINT. The first line of the log says where it listens.
+pub fn serve(store: &Store, options: Options, log: Log) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Runtime { call: "starting threads", source })?;
+    let state = server::State::new(store.clone(), options, log)?;
+    let served = runtime.block_on(server::run(Arc::new(state)));
+    // Threads that wait for a slow disk end by themselves; the process does not wait for them.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}

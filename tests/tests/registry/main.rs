@@ -1,0 +1,13 @@
+//! `hako registry serve`: every demand of the OCI Distribution Specification, other programs as its
+//! clients, hostile ones, and SIGKILL.
+
+#![forbid(unsafe_code)]
+
+mod clients;
+mod hostile;
+mod server;
+mod specification;
+
+fn main() -> std::process::ExitCode {
+    hako_tests::run("registry", &[specification::CASES, clients::CASES, hostile::CASES])
+}
