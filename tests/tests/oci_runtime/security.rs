@@ -228,6 +228,30 @@ pub(crate) const CASES: &[Case] = &[
             output.prints("0\nrefused");
         },
     ),
+    Case::new(
+        "masked-file-is-not-to-be-changed",
+        MASKED,
+        "what covers a masked file may be the host's null device: root inside cannot change it",
+        || {
+            let mode = || std::fs::metadata("/dev/null").expect("it is there").permissions();
+            let before = mode();
+            let script = "chmod 667 /etc/group; chown 1:1 /etc/group; cat /etc/group; echo x > /etc/group && echo swallowed";
+            let output = sh(script, |bundle| {
+                let all = json!(["CAP_CHOWN", "CAP_FOWNER"]);
+                bundle.spec["process"]["capabilities"] =
+                    json!({"bounding": all, "effective": all, "permitted": all});
+                let masked = &mut bundle.spec["linux"]["maskedPaths"];
+                hako_tests::bundle::push(masked, json!("/etc/group"));
+            });
+            let after = mode();
+            if after != before {
+                std::fs::set_permissions("/dev/null", before.clone()).expect("we are root");
+                std::os::unix::fs::chown("/dev/null", Some(0), Some(0)).expect("we are root");
+            }
+            assert_eq!(after, before, "{output}");
+            output.says("swallowed");
+        },
+    ),
     Case::new("masked-missing", MASKED, "a masked path that is not there is passed over", || {
         sh("echo ran", |bundle| bundle.spec["linux"]["maskedPaths"] = json!(["/no/such/path"]))
             .prints("ran");

@@ -400,7 +400,10 @@ impl Init<'_> {
                 None => self.null.insert(open_null()?),
             };
             let tree = mount::open_tree(null.as_fd(), c"", CLONE).at(Call::OpenTree)?;
-            return mount::move_mount(tree.as_fd(), place.as_fd()).at(Call::MoveMount);
+            // It is the host's own file, and root inside may be its owner: whose mode, owner and
+            // times must not change. Reading and writing a device go on on a read-only mount.
+            let change = Change { set: attr::RDONLY, ..Change::default() };
+            return self.attach_with(tree.as_fd(), place.as_fd(), &change);
         }
         // One empty file system serves all directories.
         if let Some(empty) = &self.empty {
