@@ -7,7 +7,7 @@
 //! 4. It writes the exit record, then removes cgroup and runtime state, then lets go of the lock
 //!    (unless a clean-up is still to come), then says `Exited`: whoever hears that finds everything
 //!    in its final state.
-//! 5. A client that said `Own` cleans up; without one, or when it goes before it said `Cleaned`,
+//! 5. A client that said `Own` cleans up; without one, or when it goes or stays too long without `Cleaned`,
 //!    the monitor becomes `on_exit`.
 //!
 //! When a monitor is killed, its container must not live on without log and exit record. The

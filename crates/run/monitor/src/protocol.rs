@@ -62,8 +62,8 @@ pub enum Request<'a> {
     Resize(WindowSize),
     /// A signal for the container's process.
     Signal(i32),
-    /// The client will clean up after the container, and say `Cleaned`. If it goes away before, the
-    /// monitor cleans up.
+    /// The client will clean up after the container, and say `Cleaned`. If it goes away before, or
+    /// takes longer than a few seconds, the monitor cleans up.
     Own,
     /// The client has cleaned up.
     Cleaned,
