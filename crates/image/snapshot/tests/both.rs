@@ -157,6 +157,10 @@ proptest! {
             return Ok(());
         }
         let dir = tempfile::tempdir().unwrap();
+        if let Err(e) = Erofs::probe(&dir.path().join("erofs")) {
+            eprintln!("SKIP both_show_the_same: {e}");
+            return Ok(());
+        }
         let overlay = Overlay::open(&dir.path().join("overlay")).unwrap();
         let erofs = Erofs::open(&dir.path().join("erofs")).unwrap();
         let tars: Vec<Vec<u8>> = stack.iter().map(|entries| tar(entries)).collect();

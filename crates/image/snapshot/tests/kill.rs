@@ -1,6 +1,7 @@
 //! Processes that are killed at any instant, and many that want the same at once.
 //!
-//! The test binary runs itself: a child is this binary with `HAKO_SNAPSHOT_CHILD` naming the store.
+//! The test binary runs itself: a child is this binary with `HAKO_SNAPSHOT_CHILD` naming the store,
+//! whose last name is that of its snapshotter.
 
 // Clippy takes only functions marked as tests for tests, not their helpers.
 #![allow(clippy::unwrap_used)]
@@ -12,7 +13,7 @@ use std::{
 };
 
 use hako_oci::Digest;
-use hako_snapshot::{ActiveOptions, Chain, Layer, Overlay, Snapshotter as _};
+use hako_snapshot::{ActiveOptions, Chain, Erofs, Layer, Overlay, Snapshotter};
 use hako_tar::{Header, Kind, Writer};
 
 const CHILD: &str = "HAKO_SNAPSHOT_CHILD";
@@ -50,11 +51,18 @@ fn chain() -> Chain {
     Chain::of(&layers().into_iter().map(|layer| layer.diff_id).collect::<Vec<_>>())
 }
 
+fn open(dir: &Path) -> Box<dyn Snapshotter> {
+    match dir.ends_with("erofs") {
+        true => Box::new(Erofs::open(dir).unwrap()),
+        false => Box::new(Overlay::open(dir).unwrap()),
+    }
+}
+
 /// What a child does: nothing where it is not one.
 #[test]
 fn child() {
     let Ok(dir) = std::env::var(CHILD) else { return };
-    let store = Overlay::open(Path::new(&dir)).unwrap();
+    let store = open(Path::new(&dir));
     store.sweep().unwrap();
     let hold = store.hold().unwrap();
     let chain = store.ensure_layers(&layers()).unwrap();
@@ -90,7 +98,7 @@ fn names(dir: &Path) -> Vec<String> {
 
 /// After a sweep nothing is left but what is whole, and everything works.
 fn check(dir: &Path) {
-    let store = Overlay::open(dir).unwrap();
+    let store = open(dir);
     store.sweep().unwrap();
     for name in ["staging", "trash"] {
         assert_eq!(names(&dir.join(name)), Vec::<String>::new(), "{name}");
@@ -117,39 +125,29 @@ fn check(dir: &Path) {
 }
 
 /// SIGKILL at random moments: afterwards a sweep leaves a consistent store.
-#[test]
-fn a_kill_leaves_only_what_a_sweep_removes() {
-    if !is_root("a_kill_leaves_only_what_a_sweep_removes") {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
+fn kill_at_any_moment(dir: &Path) {
     // How long it takes unharmed tells where to strike.
     let start = std::time::Instant::now();
-    let output = spawn(dir.path()).wait_with_output().unwrap();
+    let output = spawn(dir).wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let whole = start.elapsed();
-    check(dir.path());
+    check(dir);
     let rounds: u32 = std::env::var("HAKO_KILL_ROUNDS").map_or(25, |n| n.parse().unwrap());
     for round in 0..rounds {
-        let mut child = spawn(dir.path());
+        let mut child = spawn(dir);
         std::thread::sleep(whole * round / rounds + Duration::from_micros(u64::from(round) * 37));
         child.kill().unwrap();
         child.wait().unwrap();
-        check(dir.path());
+        check(dir);
     }
-    let store = Overlay::open(dir.path()).unwrap();
+    let store = open(dir);
     assert_eq!(store.ensure_layers(&layers()).unwrap(), chain());
-    check(dir.path());
+    check(dir);
 }
 
 /// Processes that make, use, remove and collect the same layers at once, some of them killed.
-#[test]
-fn many_processes_at_once() {
-    if !is_root("many_processes_at_once") {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let mut children: Vec<_> = (0..8).map(|_| spawn(dir.path())).collect();
+fn many_at_once(dir: &Path) {
+    let mut children: Vec<_> = (0..8).map(|_| spawn(dir)).collect();
     for child in &mut children[..2] {
         std::thread::sleep(Duration::from_millis(15));
         child.kill().unwrap();
@@ -159,5 +157,29 @@ fn many_processes_at_once() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(n < 2 || output.status.success(), "{errors}");
     }
-    check(dir.path());
+    check(dir);
+}
+
+/// Runs a test on a store of each kind that this machine can have.
+fn on_both(test: &str, f: impl Fn(&Path)) {
+    if !is_root(test) {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    f(&place.path().join("overlay"));
+    let erofs = place.path().join("erofs");
+    match Erofs::probe(&erofs) {
+        Ok(()) => f(&erofs),
+        Err(e) => eprintln!("SKIP {test}: {e}"),
+    }
+}
+
+#[test]
+fn a_kill_leaves_only_what_a_sweep_removes() {
+    on_both("a_kill_leaves_only_what_a_sweep_removes", kill_at_any_moment);
+}
+
+#[test]
+fn many_processes_at_once() {
+    on_both("many_processes_at_once", many_at_once);
 }
