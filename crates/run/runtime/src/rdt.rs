@@ -60,6 +60,16 @@ impl Groups {
         }
     }
 
+    /// A class that was made for a container which ran already; it goes with that.
+    pub(crate) fn made_later(class: PathBuf) -> Groups {
+        Groups { joined: vec![class.clone()], own: vec![class], made: Vec::new() }
+    }
+
+    /// The class of service.
+    pub(crate) fn class(&self) -> Option<&Path> {
+        self.joined.first().map(PathBuf::as_path)
+    }
+
     /// Removes all that was made, for a container that could not be.
     pub(crate) fn undo(&self) -> Result<()> {
         remove_all(&self.made)

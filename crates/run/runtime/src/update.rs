@@ -44,8 +44,17 @@ impl Container {
 
         if changes.l3_cache_schema.is_some() || changes.mem_bw_schema.is_some() {
             let rdt = linux.intel_rdt.get_or_insert_default();
-            let group = rdt.clos_id.clone().unwrap_or_else(|| now.file.id.clone());
-            set_schemata(Path::new(RESCTRL), &group, changes, &now.processes()?)?;
+            let class = now.file.rdt.as_ref().and_then(|groups| groups.class());
+            let resctrl = Path::new(RESCTRL);
+            let class = class.map_or_else(|| resctrl.join(&now.file.id), Path::to_owned);
+            let was_there = class.is_dir();
+            let made = set_schemata(resctrl, &class, changes, &now.processes()?);
+            // Also where a line was refused: what was made is to go with the container.
+            if !was_there && class.is_dir() {
+                now.file.rdt = Some(crate::rdt::Groups::made_later(class));
+                dir.write_state(&now.file)?;
+            }
+            made?;
             if let Some(l3) = &changes.l3_cache_schema {
                 rdt.l3_cache_schema = Some(l3.clone());
             }
@@ -186,9 +195,9 @@ fn replace<T: Clone, K: PartialEq>(list: &mut Vec<T>, item: &T, key: impl Fn(&T)
 /// Where the kernel's resource control is mounted (Documentation/arch/x86/resctrl.rst).
 const RESCTRL: &str = "/sys/fs/resctrl";
 
-/// Writes cache and bandwidth lines of a group, which is made, with these processes, if it is not
+/// Writes cache and bandwidth lines of a class, which is made, with these processes, if it is not
 /// there.
-fn set_schemata(root: &Path, group: &str, changes: &Changes, pids: &[i32]) -> Result<()> {
+fn set_schemata(root: &Path, class: &Path, changes: &Changes, pids: &[i32]) -> Result<()> {
     let enabled = |info: &str| root.join("info").join(info).is_dir();
     let l3 = ["L3", "L3CODE", "L3DATA"].into_iter().any(enabled);
     if changes.l3_cache_schema.is_some() && !l3 {
@@ -199,13 +208,9 @@ fn set_schemata(root: &Path, group: &str, changes: &Changes, pids: &[i32]) -> Re
         let message = "Intel RDT/MBA: memory bandwidth schema is not enabled";
         return Err(Error::Unsupported(message.to_owned()));
     }
-    if group.contains('/') || matches!(group, "" | "." | "..") {
-        let reason = format!("{group:?} is not the name of a group");
-        return Err(Error::config("linux.intelRdt.closID", reason));
-    }
-    let dir = root.join(group);
+    let dir = class;
     if !dir.is_dir() {
-        std::fs::create_dir(&dir).map_err(|e| Error::io("mkdir", &dir, &e))?;
+        std::fs::create_dir(dir).map_err(|e| Error::io("mkdir", dir, &e))?;
         for pid in pids {
             write(&dir.join("tasks"), &format!("{pid}\n"))?;
         }
@@ -299,18 +304,17 @@ mod tests {
     fn resource_control_of_intel() {
         let root = std::env::temp_dir().join(format!("hako-resctrl-{}", std::process::id()));
         let changes = Changes { l3_cache_schema: Some("L3:0=f".to_owned()), ..Changes::default() };
-        let error = set_schemata(&root, "c", &changes, &[]).unwrap_err();
+        let error = set_schemata(&root, &root.join("c"), &changes, &[]).unwrap_err();
         assert_eq!(error.to_string(), "Intel RDT/CAT: l3 cache schema is not enabled");
         for dir in ["info/L3", "c"] {
             std::fs::create_dir_all(root.join(dir)).unwrap();
         }
         std::fs::write(root.join("c/schemata"), "").unwrap();
-        set_schemata(&root, "c", &changes, &[]).unwrap();
+        set_schemata(&root, &root.join("c"), &changes, &[]).unwrap();
         assert_eq!(std::fs::read_to_string(root.join("c/schemata")).unwrap(), "L3:0=f\n");
         let bandwidth = Changes { mem_bw_schema: Some("MB:0=50".to_owned()), ..Changes::default() };
-        let error = set_schemata(&root, "c", &bandwidth, &[]).unwrap_err();
+        let error = set_schemata(&root, &root.join("c"), &bandwidth, &[]).unwrap_err();
         assert_eq!(error.to_string(), "Intel RDT/MBA: memory bandwidth schema is not enabled");
-        assert!(set_schemata(&root, "../c", &changes, &[]).is_err());
         std::fs::remove_dir_all(root).unwrap();
     }
 }
