@@ -106,6 +106,8 @@ impl Show {
     pub(crate) fn say(&self, text: &str) {
         let mut state = self.lock();
         self.draw(&mut state, true);
+        // What stands above the line is not drawn again.
+        state.lines.clear();
         state.drawn = 0;
         self.write(&format!("{text}\n"));
     }
@@ -218,7 +220,18 @@ impl Watch for Show {
 
 #[cfg(test)]
 mod tests {
-    use super::bar;
+    use super::*;
+
+    #[test]
+    fn what_was_said_is_not_drawn_over() {
+        let mut show = Show::new(PULL, Out::Stderr, false, None);
+        show.bars = true;
+        show.layer(&Descriptor::of(media_type::OCI_LAYER, b"x"), Step::Complete);
+        assert_eq!(show.lock().drawn, 1);
+        show.say("");
+        let state = show.lock();
+        assert!(state.lines.is_empty() && state.drawn == 0);
+    }
 
     #[test]
     fn bars() {
