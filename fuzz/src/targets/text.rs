@@ -32,6 +32,51 @@ pub(super) fn reference(input: &[u8]) {
     assert_eq!(familiar.parse::<Reference>().as_ref(), Ok(&reference), "{text:?} as {familiar:?}");
 }
 
+pub(super) fn requests() -> Vec<Vec<u8>> {
+    let digest = format!("sha256:{HEX}");
+    let mut seeds = bytes(&[
+        "/v2/a/b/tags/list",
+        "/v2/a/manifests/v1",
+        "/v2/a/blobs/uploads/",
+        "n=5&last=v1&artifactType=application/x%2Bjson",
+        "bytes=5-9",
+        "bytes=-3",
+        "bytes 0-4/10",
+    ]);
+    for path in ["manifests", "blobs", "referrers"] {
+        seeds.push(format!("/v2/a/{path}/{}", digest.replace(':', "%3A")).into_bytes());
+    }
+    seeds
+}
+
+/// No request names a file, and no range leaves its content.
+pub(super) fn request(input: &[u8]) {
+    use hako_registry::request::{Ranged, Route, content_range, query, range, route};
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let name = match route(text) {
+        Ok(
+            Route::Tags(name)
+            | Route::Manifest(name, _)
+            | Route::Blob(name, _)
+            | Route::Uploads(name)
+            | Route::Upload(name, _)
+            | Route::Referrers(name, _),
+        ) => name,
+        _ => {
+            query(text);
+            for size in [0, 1, 10, u64::MAX] {
+                if let Ranged::Part(first, last) = range(Some(text), size) {
+                    assert!(first <= last && last < size, "{text:?} of {size}");
+                }
+            }
+            assert!(content_range(text).is_none_or(|(first, last)| first <= last), "{text:?}");
+            return;
+        }
+    };
+    let is_plain = |part: &str| !part.is_empty() && !part.starts_with('.');
+    assert!(name.as_str().split('/').all(is_plain), "{text:?}");
+}
+
 pub(super) fn digests() -> Vec<Vec<u8>> {
     bytes(&[&format!("sha256:{HEX}"), &format!("sha512:{HEX}{HEX}"), "sha256:", "a+b.c:d"])
 }

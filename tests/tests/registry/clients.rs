@@ -16,6 +16,7 @@ const PEERS: &str = "issue: peers";
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("skopeo-round-trip", PEERS, "what skopeo copies in comes out byte by byte", skopeo),
+    Case::new("podman-round-trip", PEERS, "podman pulls what was pushed, and pushes it", podman),
     Case::new(
         "hako-round-trip",
         PEERS,
@@ -77,6 +78,32 @@ fn skopeo() {
     skopeo(&["delete", "--tls-verify=false", &remote]).ok();
     server.get("/v2/team/app/manifests/v1").refuses(404, "MANIFEST_UNKNOWN");
     server.get("/v2/team/again/manifests/v2").is(200);
+}
+
+fn podman() {
+    let program = binary::tool("podman");
+    let server = Server::start(&[]);
+    let from = server.place.directory("from");
+    layout(&from);
+    let copied = command::run(
+        Command::new(binary::hako())
+            .args(["copy", &format!("oci:{}", from.display())])
+            .arg(format!("docker://{}/team/app:v1", server.host))
+            .env("HOME", server.place.path()),
+    );
+    copied.ok();
+    let podman = |words: &[&str]| {
+        let mut command = Command::new(&program);
+        command.arg("--root").arg(server.place.join("storage"));
+        command.arg("--runroot").arg(server.place.join("run"));
+        command.args(["--storage-driver", "vfs"]).args(words);
+        command::run(command.env("HOME", server.place.path()))
+    };
+    let name = |repository: &str| format!("{}/{repository}:v1", server.host);
+    podman(&["pull", "--tls-verify=false", &name("team/app")]).ok();
+    podman(&["push", "--tls-verify=false", &name("team/app"), &name("podman/app")]).ok();
+    podman(&["rmi", "--force", "--all"]).ok();
+    podman(&["pull", "--tls-verify=false", &name("podman/app")]).ok();
 }
 
 fn hako_copy() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hako_content::Error as StoreError;
+use hako_content::{Error as StoreError, Names};
 use hako_oci::Digest;
 use hyper::{Response, StatusCode};
 
@@ -27,14 +27,17 @@ pub(crate) fn get(
         let Some(linked) = linked else {
             return Err(Refusal::new(Code::BlobUnknown, digest.to_string()));
         };
-        // Whoever asks may be about to push a manifest that names it.
-        if !state.options.read_only && wants_touch(&linked, state.options.ages.blob) {
-            state.store.update(|names| catalog::link(names, repository, &linked.descriptor))?;
-        }
-        state.store.blob(digest).map_err(|e| match e {
+        let unknown = |e| match e {
             StoreError::Missing(_) => Refusal::new(Code::BlobUnknown, digest.to_string()),
             e => e.into(),
-        })
+        };
+        let blob = state.store.blob(digest).map_err(unknown)?;
+        // Whoever asks may be about to push a manifest that names it.
+        if !state.options.read_only && wants_touch(&linked, state.options.ages.blob) {
+            let touch = |names: &Names<'_>| catalog::touch(names, repository, digest);
+            state.store.update(touch).map_err(unknown)?;
+        }
+        Ok(blob)
     })?;
     let size = blob.size();
     let etag = format!("\"{digest}\"");

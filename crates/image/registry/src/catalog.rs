@@ -113,6 +113,14 @@ pub(crate) fn link(
     names.set(&blob_name(repository, &descriptor.digest), descriptor, &labels)
 }
 
+/// Says that somebody relies on a blob, if the repository has it still.
+pub(crate) fn touch(names: &Names<'_>, repository: &Repository, digest: &Digest) -> Result<()> {
+    match blob(names, repository, digest)? {
+        Some(linked) => link(names, repository, &linked.descriptor),
+        None => Ok(()),
+    }
+}
+
 pub(crate) fn unlink(names: &Names<'_>, repository: &Repository, digest: &Digest) -> Result<bool> {
     names.remove(&blob_name(repository, digest))
 }
