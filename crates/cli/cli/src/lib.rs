@@ -84,7 +84,7 @@ pub(crate) const GLOBAL: &[Group<Globals>] = &[Group {
             "snapshotter",
             None,
             "NAME",
-            "How layers are kept from now on: overlay or erofs (HAKO_SNAPSHOTTER)",
+            "How layers are kept: overlay, erofs or auto (HAKO_SNAPSHOTTER)",
             |g: &mut Globals, v| {
                 g.snapshotter = Some(v.into());
                 Ok(())

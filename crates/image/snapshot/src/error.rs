@@ -97,7 +97,7 @@ pub enum Error {
     #[error("snapshot {0:?} exists already")]
     KeyExists(String),
     /// No snapshotter has this name.
-    #[error("unknown snapshotter {0:?}: it is overlay or erofs")]
+    #[error("unknown snapshotter {0:?}: it is overlay, erofs or auto")]
     Kind(String),
     /// A key that cannot be a file name.
     #[error("invalid snapshot key {0:?}")]

@@ -21,7 +21,7 @@ use hako_root::Root;
 
 use crate::{
     ActiveOptions, Chain, Erofs, Error, Hold, Layer, LiveChains, Overlay, Result, Shared,
-    Snapshotter,
+    Snapshotter, lock::Named,
 };
 
 /// A snapshotter by its name.
@@ -31,10 +31,13 @@ pub enum Kind {
     Overlay,
     /// [`Erofs`]
     Erofs,
+    /// [`Erofs`] where the kernel can mount files of the store, else [`Overlay`].
+    Auto,
 }
 
 /// All snapshotters by name.
-pub const KINDS: &[(&str, Kind)] = &[("overlay", Kind::Overlay), ("erofs", Kind::Erofs)];
+pub const KINDS: &[(&str, Kind)] =
+    &[("overlay", Kind::Overlay), ("erofs", Kind::Erofs), ("auto", Kind::Auto)];
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,13 +79,15 @@ impl Stores {
     pub fn open(dir: &Path, forced: Option<Kind>) -> Result<Stores> {
         let overlay = Overlay::open(dir)?;
         let erofs_dir = dir.join("erofs");
-        let chosen = match forced {
-            Some(kind) => kind,
-            None => chosen(dir)?,
-        };
         let is_there = erofs_dir.is_dir();
+        let chosen = match forced {
+            None => chosen(dir)?,
+            Some(Kind::Auto) if is_there || probe(&overlay).is_ok() => Kind::Erofs,
+            Some(Kind::Auto) => Kind::Overlay,
+            Some(kind) => kind,
+        };
         if chosen == Kind::Erofs && !is_there {
-            Erofs::probe(&erofs_dir)?;
+            probe(&overlay)?;
         }
         let erofs = match chosen == Kind::Erofs || is_there {
             true => Some(Erofs::open(&erofs_dir)?),
@@ -95,7 +100,9 @@ impl Stores {
     pub fn reason(&self) -> String {
         match (self.forced, self.chosen) {
             (true, _) => "as asked for".to_owned(),
-            (false, Kind::Erofs) => "the kernel mounts layers without unpacking them".to_owned(),
+            (false, Kind::Erofs | Kind::Auto) => {
+                "the kernel mounts layers without unpacking them".to_owned()
+            }
             (false, Kind::Overlay) => "layers are unpacked to directories".to_owned(),
         }
     }
@@ -121,7 +128,7 @@ impl Stores {
     }
 }
 
-/// What the store remembers; chosen now where it is new.
+/// What the store remembers; the default where it is new.
 fn chosen(dir: &Path) -> Result<Kind> {
     let path: PathBuf = dir.join("snapshotter");
     loop {
@@ -130,22 +137,8 @@ fn chosen(dir: &Path) -> Result<Kind> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io("readlink", &path)(e)),
         }
-        let erofs = dir.join("erofs");
-        let kind = match DEFAULT {
-            Kind::Erofs if is_used(dir)? => Kind::Overlay,
-            Kind::Erofs if Erofs::probe(&erofs).is_err() => {
-                // Nothing of the attempt stays.
-                match fs::remove_dir_all(&erofs) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                        return Err(Error::io("remove", &erofs)(e));
-                    }
-                    _ => Kind::Overlay,
-                }
-            }
-            kind => kind,
-        };
         // A link is made whole or not at all; somebody else's counts as well.
-        match std::os::unix::fs::symlink(kind.to_string(), &path) {
+        match std::os::unix::fs::symlink(DEFAULT.to_string(), &path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Error::io("symlink", &path)(e));
             }
@@ -154,11 +147,13 @@ fn chosen(dir: &Path) -> Result<Kind> {
     }
 }
 
-/// Whether the store has layers from before there was a choice.
-fn is_used(dir: &Path) -> Result<bool> {
-    let layers = dir.join("layers");
-    let mut names = fs::read_dir(&layers).map_err(Error::io("read", &layers))?;
-    Ok(names.next().is_some())
+/// Whether the kernel can. Tried where a sweep finds what a kill leaves of it.
+fn probe(store: &Overlay) -> Result<()> {
+    let place = store.staging().join(format!("erofs-{}", std::process::id()));
+    let _lock = Named::take(place.with_extension("lock"))?;
+    let probed = Erofs::probe(&place);
+    store.discard(&place)?;
+    probed
 }
 
 impl Snapshotter for Stores {

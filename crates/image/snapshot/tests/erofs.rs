@@ -115,3 +115,25 @@ fn what_was_changed_is_found() {
     assert_eq!(store.view_chain(&lower).unwrap().read(Path::new("a"), 99).unwrap(), b"content");
     assert_eq!(store.verify(&lower).unwrap(), Vec::<String>::new());
 }
+
+/// `auto` takes EROFS where the kernel can mount files of the store, and leaves nothing of the
+/// attempt where it cannot: a memory file system.
+#[test]
+fn auto_takes_what_the_kernel_can() {
+    use hako_snapshot::{Kind, Stores};
+
+    let dir = tempfile::tempdir().unwrap();
+    let name = "auto_takes_what_the_kernel_can";
+    let Some(_) = open_or_skip(name, &dir.path().join("probe")) else { return };
+    let store = |dir: &Path, kind| Stores::open(dir, kind).unwrap().name();
+    let auto = Some("auto".parse::<Kind>().unwrap());
+    let on_disk = dir.path().join("store");
+    assert_eq!(store(&on_disk, None), "overlay");
+    assert_eq!(store(&on_disk, auto), "erofs");
+    // It is not what the store remembers.
+    assert_eq!(store(&on_disk, None), "overlay");
+    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else { return };
+    assert_eq!(store(memory.path(), auto), "overlay");
+    assert!(!memory.path().join("erofs").exists());
+    assert!(Stores::open(memory.path(), Some(Kind::Erofs)).is_err());
+}
