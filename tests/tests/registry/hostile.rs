@@ -12,6 +12,12 @@ const ISSUE: &str = "issue: failing well";
 pub(crate) const CASES: &[Case] = &[
     Case::new("killed-while-uploading", ISSUE, "an upload goes on at the next server", killed),
     Case::new(
+        "killed-anywhere",
+        ISSUE,
+        "what was acknowledged before SIGKILL is there after it, whole",
+        killed_anywhere,
+    ),
+    Case::new(
         "slow-senders",
         ISSUE,
         "a body that stands still is 408, and kept as far as it came",
@@ -63,12 +69,56 @@ fn killed() {
         server.ask(&format!("DELETE /v2/a/blobs/{digest}"), &[], b"").is(202);
         assert_eq!(server.get("/v2/a/manifests/v1").is(200).body, manifest);
     }
-    // Whole blobs and nothing else: every one is what its name says.
+    all_blobs_are_whole(&server);
+}
+
+/// Every blob of the store is what its name says.
+fn all_blobs_are_whole(server: &Server) {
     for entry in fs::read_dir(server.root.join("content/blobs/sha256")).expect("a store") {
         let path = entry.expect("a store").path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         assert_eq!(sha256(&fs::read(&path).expect("a blob")), format!("sha256:{name}"));
     }
+}
+
+fn killed_anywhere() {
+    let mut server = Server::start(&[]);
+    for round in 0..12u64 {
+        let host = server.host.clone();
+        let pushing = thread::spawn(move || {
+            let mut sent = 0;
+            for n in 0..500u64 {
+                let bytes = vec![(round * 31 + n) as u8; 20_000 + n as usize];
+                let head = format!(
+                    "POST /v2/k/blobs/uploads/?digest={} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                     Content-Length: {}\r\n\r\n",
+                    sha256(&bytes),
+                    bytes.len()
+                );
+                let Ok(mut stream) = std::net::TcpStream::connect(&host) else { break };
+                let mut answer = Vec::new();
+                let done = stream
+                    .write_all(head.as_bytes())
+                    .and_then(|()| stream.write_all(&bytes))
+                    .and_then(|()| std::io::Read::read_to_end(&mut stream, &mut answer));
+                if done.is_err() || !answer.starts_with(b"HTTP/1.1 201") {
+                    break;
+                }
+                sent = n + 1;
+            }
+            sent
+        });
+        thread::sleep(std::time::Duration::from_millis(10 + round * 17));
+        server.kill_and_restart();
+        let sent = pushing.join().expect("it does not panic");
+        // What was said to be there is, and is what its name says.
+        for n in 0..sent {
+            let bytes = vec![(round * 31 + n) as u8; 20_000 + n as usize];
+            let path = format!("/v2/k/blobs/{}", sha256(&bytes));
+            assert!(server.get(&path).is(200).body == bytes, "{path}");
+        }
+    }
+    all_blobs_are_whole(&server);
 }
 
 fn slow() {
