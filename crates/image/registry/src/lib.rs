@@ -144,6 +144,7 @@ pub enum Error {
 
 /// Serves `store` until SIGTERM or SIGINT. The first line of the log says where it listens.
 pub fn serve(store: &Store, options: Options, log: Log) -> Result<()> {
+    raise_descriptors()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -153,4 +154,13 @@ pub fn serve(store: &Store, options: Options, log: Log) -> Result<()> {
     // Threads that wait for a slow disk end by themselves; the process does not wait for them.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
+}
+
+/// As many descriptors as this process may have: a connection takes one, and its blob another.
+fn raise_descriptors() -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised)
+        .map_err(|e| Error::Runtime { call: "setrlimit(RLIMIT_NOFILE)", source: e.into() })
 }
