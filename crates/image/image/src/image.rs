@@ -129,3 +129,16 @@ impl Image {
         self.config.created.as_deref().and_then(unix_seconds).unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hako_oci::image::Index;
+
+    #[test]
+    fn numbers_that_no_integer_holds_are_written_as_they_were_read() {
+        let text = r#"{"schemaVersion":2,"manifests":[],"unknown":[118446744073709551616]}"#;
+        let index = Index::parse(text.as_bytes()).unwrap();
+        let written = serde_json::to_vec(&index).unwrap();
+        assert_eq!(Index::parse(&written).unwrap(), index);
+    }
+}
