@@ -27,41 +27,25 @@ use crate::{Embedded, Error, Result};
 /// What the program's files in the run root begin with; the program's digest follows.
 const PREFIX: &str = "hako-runc-";
 
-/// The program.
+/// The program: its file in the run root.
 #[derive(Debug)]
-pub(crate) enum Program {
-    /// Its file in the run root.
-    Kept(File),
-    /// A sealed copy.
-    Sealed(File),
-}
+pub(crate) struct Program(File);
 
 impl Program {
     /// Keeps it in `run_root`, unless an earlier command did.
     pub(crate) fn new(embedded: &Embedded, run_root: &Path) -> Result<Program> {
-        let kept = keep(embedded, run_root)?;
-        match mount::read_only_view(kept.as_fd()) {
-            Ok(_) => Ok(Program::Kept(kept)),
-            Err(Errno::EPERM | Errno::EACCES | Errno::ENOSYS | Errno::EINVAL) => {
-                let copy = memfd::sealed_copy(c"hako-runc", &kept)
-                    .map_err(|e| Error::io("memfd_create", "hako-runc")(e.into()))?;
-                Ok(Program::Sealed(copy.into()))
-            }
-            Err(e) => Err(Error::io("open_tree", "hako-runc")(e.into())),
-        }
+        keep(embedded, run_root).map(Program)
     }
 
     /// Calls `start` with a command that executes the program. What protects its file is closed
     /// afterwards: as long as it is open the program waits.
     fn with_command<T>(&self, start: impl FnOnce(Command) -> T) -> Result<T> {
-        let view;
-        let file = match self {
-            Program::Sealed(file) => file.as_fd(),
-            Program::Kept(file) => {
-                view = mount::read_only_view(file.as_fd())
-                    .map_err(|e| Error::io("open_tree", "hako-runc")(e.into()))?;
-                view.as_fd()
+        let file = match mount::read_only_view(self.0.as_fd()) {
+            Err(Errno::EPERM | Errno::EACCES | Errno::ENOSYS | Errno::EINVAL) => {
+                memfd::sealed_copy(c"hako-runc", &self.0)
+                    .map_err(|e| Error::io("memfd_create", "hako-runc")(e.into()))?
             }
+            view => view.map_err(|e| Error::io("open_tree", "hako-runc")(e.into()))?,
         };
         let mut command =
             Command::new(PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())));

@@ -3,7 +3,7 @@
 //! A [`Snapshotter`] keeps two kinds of state. *Committed* ones are layers, named by their chain ID
 //! and immutable. *Active* ones belong to a container: a writable directory over a chain, named by
 //! the container's ID. What it gives back are mounts, as data: nothing here appears in any mount
-//! namespace. Who wants to look into a snapshot gets a detached mount ([`Snapshotter::view_root`]).
+//! namespace. Who wants to look into a snapshot gets a detached mount ([`Snapshotter::view`]).
 //!
 //! [`Overlay`] unpacks layers to directories and joins them with overlayfs. [`Erofs`] keeps them as
 //! tars, merges them into an index that the kernel mounts, and puts one overlay over that. Every
