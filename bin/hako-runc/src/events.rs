@@ -139,20 +139,10 @@ fn psi(pressure: Option<&Pressure>) -> Value {
 
 fn cpuset(stats: &Stats) -> Value {
     // v2 has none of the switches.
-    let mut map: Map<String, Value> = [
-        "cpu_exclusive",
-        "mem_hardwall",
-        "mem_exclusive",
-        "memory_migrate",
-        "memory_spread_page",
-        "memory_spread_slab",
-        "memory_pressure",
-        "sched_load_balance",
-        "sched_relax_domain_level",
-    ]
-    .into_iter()
-    .map(|name| (name.to_owned(), Value::from(0)))
-    .collect();
+    let mut map: Map<String, Value> = hako_cgroup::stats::CPUSET_VALUES
+        .into_iter()
+        .map(|name| (name.to_owned(), Value::from(0)))
+        .collect();
     if let Some(set) = &stats.cpuset {
         map.extend(set.values.iter().map(|(name, value)| (name.clone(), Value::from(*value))));
         for (name, list) in [("cpus", &set.cpus), ("mems", &set.mems)] {

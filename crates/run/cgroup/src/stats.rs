@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::stats_more::{Counter, Cpuset, IoEntry};
+pub use crate::stats_more::{CPUSET_VALUES, Counter, Cpuset, IoEntry};
 use crate::{Cgroup, Controller, Directory, Error, Result, stats_more, sys};
 
 /// Everything that is counted.

@@ -48,7 +48,8 @@ pub struct Cpuset {
     pub values: BTreeMap<String, i64>,
 }
 
-const CPUSET_VALUES: [&str; 9] = [
+/// The names of [`Cpuset::values`], all of which v1 has and v2 none.
+pub const CPUSET_VALUES: [&str; 9] = [
     "cpu_exclusive",
     "mem_hardwall",
     "mem_exclusive",

@@ -27,7 +27,7 @@ pub(super) fn config(certificates: &Certificates) -> Result<ClientConfig> {
         pinned.extend(read_certificates(path)?);
     }
     let verifier: Arc<dyn ServerCertVerifier> = match certificates.skip_verify {
-        true => Arc::new(Nobody { provider }),
+        true => Arc::new(Trust { whom: Whom::Everybody, provider }),
         false => {
             let mut roots = RootCertStore::empty();
             // Those that cannot be read are the machine's trouble: what they vouch for is refused.
@@ -38,14 +38,19 @@ pub(super) fn config(certificates: &Certificates) -> Result<ClientConfig> {
             }
             match roots.is_empty() {
                 // Then every certificate is of an unknown authority, unless it is pinned.
-                true => Arc::new(Pinned { inner: None, pinned, provider }),
+                true => {
+                    Arc::new(Trust { whom: Whom::Known { authorities: None, pinned }, provider })
+                }
                 false => {
                     let roots = Arc::new(roots);
                     let inner =
                         WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
                             .build()
                             .map_err(|e| Error::Start(std::io::Error::other(e)))?;
-                    Arc::new(Pinned { inner: Some(inner), pinned, provider })
+                    Arc::new(Trust {
+                        whom: Whom::Known { authorities: Some(inner), pinned },
+                        provider,
+                    })
                 }
             }
         }
@@ -93,16 +98,24 @@ pub(super) fn explain(error: &CertificateError) -> String {
     }
 }
 
-/// Believes the usual authorities, and certificates that lie in the registry's directory. Those are
-/// often signed by themselves, which makes no authority of them by the rules of RFC 5280.
+/// Which servers are believed.
 #[derive(Debug)]
-struct Pinned {
-    inner: Option<Arc<WebPkiServerVerifier>>,
-    pinned: Vec<CertificateDer<'static>>,
+enum Whom {
+    /// All: for registries that the user calls insecure.
+    Everybody,
+    /// Those of the usual authorities, and those whose certificates lie in the registry's directory.
+    /// These are often signed by themselves, which makes no authority of them by the rules of
+    /// RFC 5280.
+    Known { authorities: Option<Arc<WebPkiServerVerifier>>, pinned: Vec<CertificateDer<'static>> },
+}
+
+#[derive(Debug)]
+struct Trust {
+    whom: Whom,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for Trust {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -111,11 +124,19 @@ impl ServerCertVerifier for Pinned {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let usual = match &self.inner {
+        let (authorities, pinned) = match &self.whom {
+            Whom::Everybody => return Ok(ServerCertVerified::assertion()),
+            Whom::Known { authorities, pinned } => (authorities, pinned),
+        };
+        let usual = match authorities {
             None => Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)),
-            Some(inner) => {
-                inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            }
+            Some(authorities) => authorities.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            ),
         };
         let expired = matches!(
             usual,
@@ -123,54 +144,11 @@ impl ServerCertVerifier for Pinned {
                 CertificateError::Expired | CertificateError::ExpiredContext { .. }
             ))
         );
-        if usual.is_err() && !expired && self.pinned.iter().any(|known| known == end_entity) {
+        if usual.is_err() && !expired && pinned.iter().any(|known| known == end_entity) {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             return Ok(ServerCertVerified::assertion());
         }
         usual
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Believes everybody: for registries that the user calls insecure.
-#[derive(Debug)]
-struct Nobody {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Nobody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
