@@ -62,6 +62,11 @@ fn fate(name: &[u8]) -> Fate {
     XATTRS.iter().find(|(prefix, _)| matches(prefix)).map_or(Fate::Dropped, |&(_, fate)| fate)
 }
 
+/// Whether a layer may carry the attribute.
+pub(crate) fn is_kept(name: &[u8]) -> bool {
+    fate(name) != Fate::Dropped
+}
+
 /// As long as the kernel takes a name.
 const XATTR_NAME_MAX: usize = 255;
 /// What one inode may have: more than file systems on disk take.

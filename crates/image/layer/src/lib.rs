@@ -4,6 +4,7 @@
 //! in a single pass that decompresses it, computes the digest of the blob and the diff ID of the
 //! tar, and puts its files beneath a [`Root`](hako_root::Root). Whoever made the layer is not
 //! trusted; what the tree may come to hold, and what it may not, is told in [`mod@apply`].
+//! [`write_changes`] goes the other way: what a container wrote becomes a layer.
 //!
 //! ```no_run
 //! use hako_layer::{ApplyOptions, Onto, apply};
@@ -21,6 +22,7 @@
 
 pub mod apply;
 mod attributes;
+mod changes;
 mod compression;
 mod error;
 mod listing;
@@ -32,6 +34,7 @@ mod tree;
 
 pub use crate::{
     apply::{Applied, ApplyOptions, Devices, Limits, Omitted, Onto, apply},
+    changes::{Change, WriteOptions, changes, write_changes},
     compression::{Compression, decompress},
     error::{Error, Result},
     listing::{Listing, check, digest_tar, keep, list},

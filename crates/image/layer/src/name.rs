@@ -8,8 +8,8 @@
 
 use crate::error::Error;
 
-const PREFIX: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const PREFIX: &[u8] = b".wh.";
+pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 const AUFS: &[u8] = b".wh..wh.";
 
 /// A path without leading slash, `.`, `..` or empty names; empty for the root.

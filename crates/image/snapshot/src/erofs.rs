@@ -262,6 +262,10 @@ impl Snapshotter for Erofs {
         }
     }
 
+    fn changes(&self, key: &str) -> Result<Root> {
+        self.store.changes(key)
+    }
+
     fn usage_bytes(&self, key: &str) -> Result<u64> {
         self.store.usage_bytes(key)
     }

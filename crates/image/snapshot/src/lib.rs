@@ -134,6 +134,10 @@ pub trait Snapshotter: Send + Sync {
     /// The committed snapshot of a chain as a read-only tree, mounted nowhere.
     fn view_chain(&self, chain: &Chain) -> Result<Root>;
 
+    /// What was written to the active snapshot, in overlayfs's own form: what
+    /// [`hako_layer::changes`] reads.
+    fn changes(&self, key: &str) -> Result<Root>;
+
     /// Bytes on disk of what was written to the active snapshot.
     fn usage_bytes(&self, key: &str) -> Result<u64>;
 

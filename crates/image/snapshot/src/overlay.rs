@@ -429,10 +429,13 @@ impl Snapshotter for Overlay {
         self.join(&self.lower(chain)?)
     }
 
-    fn usage_bytes(&self, key: &str) -> Result<u64> {
+    fn changes(&self, key: &str) -> Result<Root> {
         let (dir, _, _) = self.read_active(key)?;
-        let root = Root::open(&dir.join("fs"))?;
-        Ok(root.as_dir().usage()?.bytes)
+        Ok(Root::open(&dir.join("fs"))?)
+    }
+
+    fn usage_bytes(&self, key: &str) -> Result<u64> {
+        Ok(self.changes(key)?.as_dir().usage()?.bytes)
     }
 
     fn remove(&self, key: &str) -> Result<()> {

@@ -206,6 +206,10 @@ impl Snapshotter for Stores {
         self.chosen().view_chain(chain)
     }
 
+    fn changes(&self, key: &str) -> Result<Root> {
+        self.owner(key)?.changes(key)
+    }
+
     fn usage_bytes(&self, key: &str) -> Result<u64> {
         self.owner(key)?.usage_bytes(key)
     }

@@ -214,6 +214,8 @@ pub fn active_snapshots_are_apart_and_go_away(store: &impl Snapshotter) {
     assert_eq!(read(&store.view("one").unwrap(), "d/a"), "d/a");
     assert_eq!(read(&store.view("two").unwrap(), "new"), "-");
     assert!(store.usage_bytes("one").unwrap() >= 3);
+    assert_eq!(store.changes("one").unwrap().as_dir().entries().unwrap().len(), 1);
+    assert_eq!(store.changes("two").unwrap().as_dir().entries().unwrap().len(), 0);
     let mut keys = store.keys().unwrap();
     keys.sort();
     assert_eq!(keys, ["one", "two"]);
