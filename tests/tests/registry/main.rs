@@ -4,10 +4,14 @@
 #![forbid(unsafe_code)]
 
 mod clients;
+mod conformance;
 mod hostile;
 mod server;
 mod specification;
 
 fn main() -> std::process::ExitCode {
-    hako_tests::run("registry", &[specification::CASES, clients::CASES, hostile::CASES])
+    hako_tests::run(
+        "registry",
+        &[specification::CASES, conformance::CASES, clients::CASES, hostile::CASES],
+    )
 }

@@ -89,6 +89,24 @@ impl Server {
         Reply::read(&mut stream, method == "HEAD")
     }
 
+    /// One request with a body whose length is not told.
+    #[track_caller]
+    pub(crate) fn ask_chunked(&self, line: &str, body: &[u8]) -> Reply {
+        let mut stream = self.connect();
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("it reads headers");
+        for part in body.chunks(1000) {
+            let head = format!("{:x}\r\n", part.len());
+            let sent =
+                [head.as_bytes(), part, b"\r\n"].iter().try_for_each(|b| stream.write_all(b));
+            sent.expect("it reads");
+        }
+        stream.write_all(b"0\r\n\r\n").expect("it reads");
+        Reply::read(&mut stream, false)
+    }
+
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Reply {
         self.ask(&format!("GET {path}"), &[], b"")

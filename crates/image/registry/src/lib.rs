@@ -55,6 +55,10 @@ pub struct Options {
     pub read_only: bool,
     /// Whether manifests, tags and blobs can be deleted.
     pub deletes: bool,
+    /// Whether manifests may name blobs that are not there.
+    pub sparse: bool,
+    /// What every response tells clients to tell their users, as `Warning: 299`.
+    pub warnings: Vec<String>,
     /// Users and their bcrypt hashes; without it everybody may do everything.
     pub htpasswd: Option<PathBuf>,
     /// Certificate chain and key, PEM; without it HTTP.
@@ -81,6 +85,8 @@ impl Options {
             listen,
             read_only: false,
             deletes: true,
+            sparse: false,
+            warnings: Vec::new(),
             htpasswd: None,
             tls: None,
             connections_max: 1000,
@@ -129,6 +135,9 @@ pub enum Error {
         /// The line's number, from 1.
         line: usize,
     },
+    /// A warning that is no text for a header.
+    #[error("warning {0:?}: want printable ASCII, 4096 bytes at most in all warnings")]
+    Warning(String),
     /// No certificate, or no key, or they do not fit.
     #[error("TLS: {}: {why}", path.display())]
     Tls {

@@ -135,7 +135,8 @@ pub(crate) async fn put(
         let lease = state.store.lease()?;
         lease.put(&descriptor, bytes.as_slice())?;
         lease.publish(|names| {
-            for blob in &document.blobs {
+            let needed = if state.options.sparse { &[][..] } else { &document.blobs };
+            for blob in needed {
                 if catalog::blob(names, repository, &blob.digest)?.is_none() {
                     return Err(Refusal::new(Code::ManifestBlobUnknown, blob.digest.to_string()));
                 }

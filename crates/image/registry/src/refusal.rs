@@ -2,7 +2,7 @@
 //! (OCI Distribution Specification 1.1, "Error Codes").
 
 use hako_content::Error as StoreError;
-use hyper::StatusCode;
+use hyper::{StatusCode, header::HeaderValue};
 use serde_json::json;
 
 /// A code of the specification, with what `message` says where there is nothing more to say.
@@ -156,6 +156,24 @@ impl From<StoreError> for Refusal {
     }
 }
 
+/// The longest that all warnings of a response may be together (OCI Distribution Specification
+/// 1.1, "Warnings").
+const WARNINGS_BYTES_MAX: usize = 4096;
+
+/// The values of `Warning` headers that say this: code 299, no agent, the text quoted.
+pub(crate) fn warnings(texts: &[String]) -> crate::Result<Vec<HeaderValue>> {
+    let mut left = WARNINGS_BYTES_MAX;
+    let value = |text: &String| {
+        let is_text = !text.is_empty() && text.bytes().all(|b| matches!(b, b' '..=b'~'));
+        let value = format!("299 - \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        let fits = is_text && value.len() <= left;
+        left = left.saturating_sub(value.len());
+        let value = fits.then(|| HeaderValue::from_str(&value).ok()).flatten();
+        value.ok_or_else(|| crate::Error::Warning(text.clone()))
+    };
+    texts.iter().map(value).collect()
+}
+
 /// An error and its causes, in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -193,6 +211,16 @@ mod tests {
         ] {
             assert_eq!(CODES.iter().filter(|(c, ..)| *c == code).count(), 1, "{code:?}");
         }
+    }
+
+    #[test]
+    fn warnings_are_quoted_and_bounded() {
+        let values = warnings(&["so \"old\" \\".into(), "b".into()]).unwrap();
+        assert_eq!(values, ["299 - \"so \\\"old\\\" \\\\\"", "299 - \"b\""]);
+        for bad in ["", "a\nb", "\u{e9}", &"a".repeat(4090)] {
+            assert!(warnings(&[bad.to_owned()]).is_err(), "{bad}");
+        }
+        assert!(warnings(&["a".repeat(4000), "b".repeat(100)]).is_err());
     }
 
     #[test]

@@ -41,7 +41,7 @@ use crate::{
     collect, lists,
     login::Users,
     manifests,
-    refusal::{Code, Refusal},
+    refusal::{self, Code, Refusal},
     request::{self, Route, route},
     stream::Stream,
     tls, uploads,
@@ -72,6 +72,7 @@ pub(crate) struct State {
     pub options: Options,
     pub hashed: uploads::HashStates,
     pub metrics: Arc<Metrics>,
+    warnings: Vec<HeaderValue>,
     users: Option<Users>,
     tls: Option<TlsAcceptor>,
     log: Log,
@@ -84,10 +85,11 @@ impl State {
             Some((certificates, key)) => Some(tls::config(certificates, key)?.into()),
             None => None,
         };
+        let warnings = refusal::warnings(&options.warnings)?;
         let metrics = Arc::new(Metrics::default());
         metrics.uploads.store(store.uploads()?.len() as u64, Relaxed);
         let hashed = uploads::HashStates::default();
-        Ok(State { store, options, hashed, metrics, users, tls, log })
+        Ok(State { store, options, hashed, metrics, warnings, users, tls, log })
     }
 }
 
@@ -229,7 +231,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     match served {
         // Clients hang up as they like.
         Err(e) if !e.is_incomplete_message() && !e.is_closed() && !e.is_timeout() => {
-            Err(crate::refusal::chain(&e))
+            Err(refusal::chain(&e))
         }
         _ => Ok(()),
     }
@@ -330,6 +332,9 @@ async fn respond(
     response
         .headers_mut()
         .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    for warning in &state.warnings {
+        response.headers_mut().append(header::WARNING, warning.clone());
+    }
     entry.status = response.status().as_u16();
     response.map(|body| body.logged(entry))
 }
@@ -498,7 +503,7 @@ async fn collect_for_ever(state: Arc<State>) {
                 );
             }
             Err(e) => {
-                event(&state.log, "collect", json!({ "error": crate::refusal::chain(&e) }));
+                event(&state.log, "collect", json!({ "error": refusal::chain(&e) }));
             }
         }
     }

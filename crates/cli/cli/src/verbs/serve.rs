@@ -65,6 +65,25 @@ const FLAGS: &[Group<Serve>] = &[
                 o.options.read_only = v == "true";
                 Ok(())
             }),
+            Flag::switch(
+                "sparse",
+                None,
+                "Take manifests whose blobs are not here",
+                |o: &mut Serve, v| {
+                    o.options.sparse = v == "true";
+                    Ok(())
+                },
+            ),
+            Flag::many(
+                "warning",
+                None,
+                "TEXT",
+                "Have clients show this to their users",
+                |o: &mut Serve, v| {
+                    o.options.warnings.push(v.to_owned());
+                    Ok(())
+                },
+            ),
             Flag::switch("no-delete", None, "Refuse to delete", |o: &mut Serve, v| {
                 o.options.deletes = v != "true";
                 Ok(())
