@@ -35,6 +35,7 @@ mod inspect;
 mod layer;
 mod layout;
 mod load;
+mod make;
 mod names;
 mod progress;
 mod pull;
@@ -53,6 +54,7 @@ pub use crate::{
     image::Image,
     inspect::Summary,
     load::{LoadOptions, Loaded},
+    make::NewImage,
     progress::{LayerProgress, Progress},
     pull::{PullOptions, Pulled},
     push::PushedImage,

@@ -53,14 +53,14 @@ pub struct Loaded {
 }
 
 /// An image that is in the store, and has no name yet.
-struct Stored {
-    id: Digest,
-    names: Vec<Reference>,
-    manifest: Descriptor,
+pub(crate) struct Stored {
+    pub(crate) id: Digest,
+    pub(crate) names: Vec<Reference>,
+    pub(crate) manifest: Descriptor,
     /// What its names stand for: the manifest, or an index.
-    target: Descriptor,
+    pub(crate) target: Descriptor,
     /// Whether the manifest came as it is, or was written here.
-    exact: bool,
+    pub(crate) exact: bool,
 }
 
 impl ImageStore {
@@ -233,7 +233,7 @@ fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Result<Vec<u8>> {
 }
 
 /// Gives an image its names, and says whose they were.
-fn publish(names: &Names<'_>, image: Stored) -> Result<Loaded> {
+pub(crate) fn publish(names: &Names<'_>, image: Stored) -> Result<Loaded> {
     names::set_image(names, &image.id, &image.manifest)?;
     let mut renamed = Vec::new();
     for reference in &image.names {
