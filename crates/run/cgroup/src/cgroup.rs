@@ -184,11 +184,13 @@ fn enable(directory: &Directory) -> Result<()> {
         Ok(Controllers::of_v2(&sys::read(&path.join("cgroup.controllers"))?))
     };
     if directory.controllers.without(has(&directory.path)?).is_empty() {
-        return Ok(());
+        return settle(&directory.path);
     }
     let mut above: &Path = &directory.mount;
+    let mut waited = false;
     for path in way(directory) {
         let missing = directory.controllers.without(has(path)?);
+        waited = !missing.is_empty();
         let control = above.join("cgroup.subtree_control");
         let names = |set: Controllers| {
             let names: Vec<_> = set.iter().map(|c| format!("+{c}")).collect();
@@ -208,7 +210,19 @@ fn enable(directory: &Directory) -> Result<()> {
         }
         above = path;
     }
-    Ok(())
+    if waited { Ok(()) } else { settle(&directory.path) }
+}
+
+/// Waits until the files are there of controllers that somebody else is just handing down, to a
+/// neighbour: `cgroup.controllers` names a controller before its files are made. Any write here takes
+/// the lock under which they are; an empty one changes nothing.
+fn settle(path: &Path) -> Result<()> {
+    let control = path.join("cgroup.subtree_control");
+    match sys::write(&control, "\n") {
+        // Who may not write here gets the same of the first limit; without one there is nothing to wait for.
+        Ok(()) | Err(Errno::EACCES | Errno::EPERM) => Ok(()),
+        Err(source) => Err(Error::Enable { path: control, controllers: String::new(), source }),
+    }
 }
 
 /// A cpuset of v1 starts empty, and then takes no process: each new one gets its parent's values.

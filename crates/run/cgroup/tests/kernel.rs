@@ -130,6 +130,45 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("never: {what}");
 }
 
+/// Two who make cgroups beneath one that has handed nothing down yet: one of them finds the controllers
+/// named before their files are there.
+#[test]
+fn neighbours_enable_the_same_controllers_at_once() {
+    let name = "neighbours_enable_the_same_controllers_at_once";
+    let host = Host::detect().unwrap();
+    let Some(unified) = host.v2.clone().filter(|_| host.in_v2(Controller::Memory)) else {
+        return skip(name, "no memory controller in v2");
+    };
+    let above = format!("hako-test-{}-together", std::process::id());
+    for round in 0..60 {
+        let resources: Resources =
+            serde_json::from_str(r#"{"memory": {"limit": 67108864}, "pids": {"limit": 9}}"#)
+                .unwrap();
+        // Its own for each round: nothing is handed down to what is below.
+        let above = format!("/{above}-{round}");
+        fs::create_dir(unified.mount.join(&above[1..])).unwrap();
+        let make = |number: u32| {
+            let path = format!("{above}/{number}");
+            let request = Request {
+                path: Some(&path),
+                id: "together",
+                resources: Some(&resources),
+                join: Join::Needed,
+            };
+            Plan::new(&host, &request).and_then(|plan| plan.create())
+        };
+        let all: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|number| scope.spawn(move || make(number))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let errors: Vec<String> =
+            all.iter().filter_map(|made| made.as_ref().err()).map(|e| format!("{e:?}")).collect();
+        drop(all);
+        fs::remove_dir(unified.mount.join(&above[1..])).unwrap();
+        assert!(errors.is_empty(), "round {round}: {errors:?}");
+    }
+}
+
 #[test]
 fn dropped_it_is_gone_and_kept_it_stays() {
     let name = "dropped_it_is_gone_and_kept_it_stays";
