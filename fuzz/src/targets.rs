@@ -22,6 +22,7 @@ fn as_it_is(_: &mut [u8]) {}
 pub const TARGETS: &[Target] = &[
     Target { name: "reference", seeds: text::references, run: text::reference, mend: as_it_is },
     Target { name: "registry-request", seeds: text::requests, run: text::request, mend: as_it_is },
+    Target { name: "registry-token", seeds: text::tokens, run: text::token, mend: as_it_is },
     Target { name: "digest", seeds: text::digests, run: text::digest, mend: as_it_is },
     Target { name: "flags", seeds: text::flag_values, run: text::flags, mend: as_it_is },
     Target { name: "users", seeds: text::user_files, run: text::users, mend: as_it_is },

@@ -49,6 +49,22 @@ pub(super) fn requests() -> Vec<Vec<u8>> {
     seeds
 }
 
+pub(super) fn tokens() -> Vec<Vec<u8>> {
+    bytes(&[
+        "eyJhbGciOiJFZERTQSJ9.eyJpc3MiOiJpc3N1ZXIiLCJhdWQiOiJzZXJ2aWNlIn0.AAAA",
+        r#"{"alg":"RS256","x5c":["MAA="],"jwk":{"x5c":[]},"kid":"a"}"#,
+        r#"{"iss":"a","aud":["b"],"exp":1.5,"access":[{"type":"repository","name":"a","actions":["pull"]}]}"#,
+        r#"{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"},{"kty":"RSA","n":"AA","e":"AQAB"}]}"#,
+        "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n",
+        "repository:host:5000/a:pull,push",
+    ])
+}
+
+/// What nobody signed is not believed, whatever it says.
+pub(super) fn token(input: &[u8]) {
+    hako_registry::foreign::read(input);
+}
+
 /// No request names a file, and no range leaves its content.
 pub(super) fn request(input: &[u8]) {
     use hako_registry::request::{Ranged, Route, content_range, query, range, route};

@@ -28,7 +28,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// An image of two layers in a layout directory, and the digest of its manifest.
-fn layout(dir: &Path) -> String {
+pub(crate) fn layout(dir: &Path) -> String {
     let layer = |name: &str, size: usize| {
         let bytes: Vec<u8> = (0..size).map(|n| (n * 31 % 251) as u8).collect();
         tar(&[Entry::file(name, 0o644, bytes)])
@@ -159,7 +159,7 @@ fn htpasswd() {
 }
 
 /// bcrypt of `secret`, by whoever can make it here.
-fn hash_of(place: &hako_tests::place::Place) -> String {
+pub(crate) fn hash_of(place: &hako_tests::place::Place) -> String {
     let python = binary::tool("python3");
     let script = "import crypt; print(crypt.crypt('secret', crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16)))";
     let output = command::run(
@@ -172,7 +172,7 @@ fn hash_of(place: &hako_tests::place::Place) -> String {
     hash
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for part in bytes.chunks(3) {

@@ -8,10 +8,11 @@ mod conformance;
 mod hostile;
 mod server;
 mod specification;
+mod tokens;
 
 fn main() -> std::process::ExitCode {
     hako_tests::run(
         "registry",
-        &[specification::CASES, conformance::CASES, clients::CASES, hostile::CASES],
+        &[specification::CASES, conformance::CASES, clients::CASES, tokens::CASES, hostile::CASES],
     )
 }

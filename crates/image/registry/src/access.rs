@@ -60,7 +60,12 @@ impl Metrics {
             ("collections_total", "counter", "Garbage collections.", &self.collections),
             ("collected_blobs_total", "counter", "Blobs collected.", &self.collected_blobs),
             ("collected_bytes_total", "counter", "Bytes collected.", &self.collected_bytes),
-            ("refused_logins_total", "counter", "Wrong passwords.", &self.refused_logins),
+            (
+                "refused_logins_total",
+                "counter",
+                "Wrong passwords and tokens.",
+                &self.refused_logins,
+            ),
         ] {
             let value = value.load(Relaxed);
             let written = writeln!(
@@ -144,7 +149,7 @@ pub(crate) fn event(log: &Log, name: &str, mut fields: Value) {
 }
 
 /// Now, as RFC 3339 has it, in UTC with milliseconds.
-fn time() -> String {
+pub(crate) fn time() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, seconds) = (now.as_secs() / 86400, now.as_secs() % 86400);
     let (year, month, day) = date(days);

@@ -7,7 +7,8 @@
 //! | `blobs`, `uploads`, `manifests`, `lists` | the endpoints |
 //! | `refusal` | the specification's errors |
 //! | `collect` | abandoned uploads, blobs without a manifest, garbage |
-//! | `server`, `stream`, `tls`, `login` | connections |
+//! | `server`, `stream`, `tls` | connections |
+//! | `door`, `login`, `token`, `keys`, `issue` | who may do what |
 //! | `access`, `body` | log, metrics, what is sent |
 //!
 //! What always holds:
@@ -26,6 +27,11 @@ mod blobs;
 mod body;
 mod catalog;
 mod collect;
+mod door;
+#[doc(hidden)]
+pub mod foreign;
+mod issue;
+mod keys;
 mod lists;
 mod login;
 mod manifests;
@@ -34,6 +40,7 @@ pub mod request;
 mod server;
 mod stream;
 mod tls;
+mod token;
 mod uploads;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -42,6 +49,7 @@ use hako_content::Store;
 
 pub use access::Log;
 pub use collect::Ages;
+pub use token::Tokens;
 
 /// What this crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -61,6 +69,12 @@ pub struct Options {
     pub warnings: Vec<String>,
     /// Users and their bcrypt hashes; without it everybody may do everything.
     pub htpasswd: Option<PathBuf>,
+    /// Whose tokens are believed, in place of users with passwords.
+    pub tokens: Option<Tokens>,
+    /// Whether users of `htpasswd` are given tokens, at `/token`.
+    pub issue: bool,
+    /// Whether everybody gets a token to pull with.
+    pub anonymous_pull: bool,
     /// Certificate chain and key, PEM; without it HTTP.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// How many connections are served at once; more wait.
@@ -88,6 +102,9 @@ impl Options {
             sparse: false,
             warnings: Vec::new(),
             htpasswd: None,
+            tokens: None,
+            issue: false,
+            anonymous_pull: false,
             tls: None,
             connections_max: 1000,
             uploads_max: 10_000,
@@ -134,6 +151,14 @@ pub enum Error {
         path: PathBuf,
         /// The line's number, from 1.
         line: usize,
+    },
+    /// A file without a key that tokens could be believed by.
+    #[error("keys: {}: {why}", path.display())]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
     },
     /// A warning that is no text for a header.
     #[error("warning {0:?}: want printable ASCII, 4096 bytes at most in all warnings")]

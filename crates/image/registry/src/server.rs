@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
     task::Poll,
     time::{Duration, Instant},
 };
@@ -27,7 +27,7 @@ use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::Semaphore,
     time::timeout,
 };
@@ -38,9 +38,9 @@ use crate::{
     access::{Entry, Metrics, cut, event},
     blobs,
     body::Body,
-    collect, lists,
-    login::Users,
-    manifests,
+    collect,
+    door::{self, Door, Granted},
+    lists, manifests,
     refusal::{self, Code, Refusal},
     request::{self, Route, route},
     stream::Stream,
@@ -73,24 +73,46 @@ pub(crate) struct State {
     pub hashed: uploads::HashStates,
     pub metrics: Arc<Metrics>,
     warnings: Vec<HeaderValue>,
-    users: Option<Users>,
-    tls: Option<TlsAcceptor>,
+    door: RwLock<Arc<Door>>,
+    tls: RwLock<Option<TlsAcceptor>>,
     log: Log,
 }
 
 impl State {
     pub(crate) fn new(store: Store, options: Options, log: Log) -> Result<State> {
-        let users = options.htpasswd.as_deref().map(Users::read).transpose()?;
-        let tls = match &options.tls {
-            Some((certificates, key)) => Some(tls::config(certificates, key)?.into()),
-            None => None,
-        };
+        let door = RwLock::new(Arc::new(Door::new(&options)?));
+        let tls = RwLock::new(acceptor(&options)?);
         let warnings = refusal::warnings(&options.warnings)?;
         let metrics = Arc::new(Metrics::default());
         metrics.uploads.store(store.uploads()?.len() as u64, Relaxed);
         let hashed = uploads::HashStates::default();
-        Ok(State { store, options, hashed, metrics, warnings, users, tls, log })
+        Ok(State { store, options, hashed, metrics, warnings, door, tls, log })
     }
+
+    /// Reads anew the files that say who may come in and who we are.
+    fn reload(&self) -> Result<()> {
+        let (door, tls) = (Arc::new(Door::new(&self.options)?), acceptor(&self.options)?);
+        *self.door.write().unwrap_or_else(PoisonError::into_inner) = door;
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+        Ok(())
+    }
+
+    fn door(&self) -> Arc<Door> {
+        Arc::clone(&self.door.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn acceptor(&self) -> Option<TlsAcceptor> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.options.tls.is_some() { "https" } else { "http" }
+    }
+}
+
+fn acceptor(options: &Options) -> Result<Option<TlsAcceptor>> {
+    let files = options.tls.as_ref();
+    files.map(|(certificates, key)| Ok(tls::config(certificates, key)?.into())).transpose()
 }
 
 /// Runs what blocks: on this thread, while others take over what it would have done.
@@ -107,8 +129,10 @@ pub(crate) async fn run(state: Arc<State>) -> Result<()> {
     let handler = |kind| signal(kind).map_err(|source| Error::Runtime { call: "signal", source });
     let (mut terminate, mut interrupt) =
         (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
-    let scheme = if state.tls.is_some() { "https" } else { "http" };
+    let hangup = handler(SignalKind::hangup())?;
+    let scheme = state.scheme();
     event(&state.log, "listening", json!({ "address": address.to_string(), "scheme": scheme }));
+    tokio::spawn(reload_for_ever(state.clone(), hangup));
     if !state.options.read_only {
         tokio::spawn(collect_for_ever(state.clone()));
     }
@@ -182,7 +206,7 @@ async fn greet(
 ) -> std::result::Result<(), String> {
     socket.set_nodelay(true).map_err(|e| format!("TCP_NODELAY: {e}"))?;
     let (metrics, stall) = (state.metrics.clone(), state.options.stall);
-    let Some(acceptor) = &state.tls else {
+    let Some(acceptor) = state.acceptor() else {
         return converse(state, Stream::new(socket, metrics, stall), remote, watcher, false).await;
     };
     let greeted = timeout(GREETING, acceptor.accept(socket)).await;
@@ -247,6 +271,8 @@ pub(crate) struct Asked {
     pub range: Option<String>,
     pub if_range: Option<String>,
     if_none_match: Option<String>,
+    /// What its client may do beside this.
+    pub granted: Granted,
 }
 
 impl Asked {
@@ -262,6 +288,22 @@ impl Asked {
             range: text(header::RANGE),
             if_range: text(header::IF_RANGE),
             if_none_match: text(header::IF_NONE_MATCH),
+            granted: Granted::All,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_query(query: &str) -> Asked {
+        Asked {
+            is_head: false,
+            query: request::query(query),
+            content_length: None,
+            content_type: None,
+            content_range: None,
+            range: None,
+            if_range: None,
+            if_none_match: None,
+            granted: Granted::All,
         }
     }
 
@@ -310,15 +352,36 @@ async fn respond(
         fault: None,
     };
     let method = request.method().clone();
-    let asked = Asked::of(&request);
+    let mut asked = Asked::of(&request);
     let path = request.uri().path().to_owned();
     let authorization = text(request.headers(), &header::AUTHORIZATION);
+    let authority = request.uri().authority().map(ToString::to_string);
+    let here = authority.or_else(|| text(request.headers(), &header::HOST)).unwrap_or_default();
+    let here = format!("{}://{here}", state.scheme());
     let mut body = request.into_body();
 
-    let answered = match admit(state, authorization.as_deref(), &mut entry) {
-        Ok(()) => dispatch(state, &method, &path, &asked, &mut body).await,
-        Err(refusal) => Err(refusal),
+    let door = state.door();
+    let answered = match &*door {
+        Door::Issued(issuer) if path == door::TOKEN_PATH && method == Method::GET => {
+            issuer.answer(authorization.as_deref(), &asked)
+        }
+        door => {
+            let needed = door::needed(route(&path).ok().as_ref(), &method, &asked);
+            match block(|| door.admit(authorization.as_deref(), &needed, &here)) {
+                Ok(admitted) => {
+                    entry.user = cut(&admitted.user);
+                    asked.granted = admitted.granted;
+                    dispatch(state, &method, &path, &asked, &mut body).await
+                }
+                Err(refusal) => Err(refusal),
+            }
+        }
     };
+    if matches!(&answered, Err(refusal) if refusal.code == Code::Unauthorized)
+        && authorization.is_some()
+    {
+        state.metrics.refused_logins.fetch_add(1, Relaxed);
+    }
     let mut response = match answered {
         Ok(response) => response,
         Err(refusal) => {
@@ -337,24 +400,6 @@ async fn respond(
     }
     entry.status = response.status().as_u16();
     response.map(|body| body.logged(entry))
-}
-
-/// Lets users in, before anything is looked at that they sent.
-fn admit(
-    state: &State,
-    authorization: Option<&str>,
-    entry: &mut Entry,
-) -> std::result::Result<(), Refusal> {
-    let Some(users) = &state.users else { return Ok(()) };
-    if let Some(user) = block(|| users.check(authorization)) {
-        entry.user = cut(&user);
-        return Ok(());
-    }
-    if authorization.is_some() {
-        state.metrics.refused_logins.fetch_add(1, Relaxed);
-    }
-    let challenge = "Basic realm=\"hako registry\"";
-    Err(Refusal::new(Code::Unauthorized, "").header("WWW-Authenticate", challenge))
 }
 
 async fn dispatch(
@@ -475,6 +520,14 @@ fn refused(refusal: &Refusal, is_head: bool) -> Response<Body> {
     headers.extend(refusal.headers.iter().cloned());
     let body = if is_head { Body::empty() } else { Body::text(text) };
     answer(refusal.status, &headers, body)
+}
+
+/// SIGHUP: certificates, keys and users are read again. What was read before stays where that fails.
+async fn reload_for_ever(state: Arc<State>, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        let error = block(|| state.reload()).err().map(|e| refusal::chain(&e));
+        event(&state.log, "reloaded", json!({ "error": error }));
+    }
 }
 
 /// Collects now and then.

@@ -56,7 +56,7 @@ pub(crate) async fn begin(
 ) -> Result<Response<Body>, Refusal> {
     if let Some(digest) = asked.query("mount") {
         let digest = parse_digest(digest)?;
-        if let Some(mounted) = mount(state, repository, &digest, asked.query("from"))? {
+        if let Some(mounted) = mount(state, repository, &digest, asked)? {
             return Ok(mounted);
         }
     } else if let Some(digest) = asked.query("digest") {
@@ -89,21 +89,24 @@ fn mount(
     state: &State,
     repository: &Repository,
     digest: &Digest,
-    from: Option<&str>,
+    asked: &Asked,
 ) -> Result<Option<Response<Body>>, Refusal> {
-    let from = match from {
-        None => None,
+    let from = match asked.query("from") {
+        // Without a repository, any content of the store will do: what `hako build` made here
+        // need not be sent. Whose token is for some repositories must not learn what others have.
+        None => asked.granted.pulls(),
         Some(name) => {
-            Some(Repository::parse(name).ok_or_else(|| Refusal::new(Code::NameInvalid, name))?)
+            let from = Repository::parse(name).ok_or_else(|| Refusal::new(Code::NameInvalid, name));
+            Some(vec![from?])
         }
     };
     block(|| {
-        // Without a repository, any content of the store will do: what `hako build` made here
-        // need not be sent.
-        let is_there = match &from {
-            None => true,
-            Some(from) => state.store.view(|names| catalog::blob(names, from, digest))?.is_some(),
-        };
+        let is_there = state.store.view(|names| match &from {
+            None => Ok(true),
+            Some(repositories) => repositories.iter().try_fold(false, |found, from| {
+                Ok::<_, Refusal>(found || catalog::blob(names, from, digest)?.is_some())
+            }),
+        })?;
         let Some(size) = state.store.size(digest)?.filter(|_| is_there) else { return Ok(None) };
         let descriptor = Descriptor::new(BLOB, digest.clone(), size);
         let lease = state.store.lease()?;

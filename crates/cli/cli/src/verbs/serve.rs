@@ -11,7 +11,7 @@ use std::{
 
 use hako_engine::{
     Places,
-    serve::{self, Log, Options},
+    serve::{self, Log, Options, Tokens},
 };
 
 use crate::{
@@ -34,6 +34,10 @@ struct Serve {
     options: Options,
     certificates: Option<PathBuf>,
     key: Option<PathBuf>,
+    realm: Option<String>,
+    service: Option<String>,
+    issuer: Option<String>,
+    keys: Vec<PathBuf>,
 }
 
 const FLAGS: &[Group<Serve>] = &[
@@ -100,6 +104,65 @@ const FLAGS: &[Group<Serve>] = &[
                 "Users, as `htpasswd -B` writes them",
                 |o: &mut Serve, v| {
                     o.options.htpasswd = Some(v.into());
+                    Ok(())
+                },
+            )
+            .completes(Completes::File),
+            Flag::switch(
+                "anonymous-pull",
+                None,
+                "Let everybody pull; users of --htpasswd push",
+                |o: &mut Serve, v| {
+                    o.options.anonymous_pull = v == "true";
+                    Ok(())
+                },
+            ),
+            Flag::switch(
+                "auth-token-issuer",
+                None,
+                "Give users of --htpasswd short-lived tokens",
+                |o: &mut Serve, v| {
+                    o.options.issue = v == "true";
+                    Ok(())
+                },
+            ),
+            Flag::one(
+                "auth-realm",
+                None,
+                "URL",
+                "Believe tokens, which clients get there",
+                |o: &mut Serve, v| {
+                    o.realm = Some(v.to_owned());
+                    Ok(())
+                },
+            ),
+            Flag::one(
+                "auth-service",
+                None,
+                "NAME",
+                "Whom tokens must be for",
+                |o: &mut Serve, v| {
+                    o.service = Some(v.to_owned());
+                    Ok(())
+                },
+            ),
+            Flag::one(
+                "auth-issuer",
+                None,
+                "NAME",
+                "Who must have made tokens",
+                |o: &mut Serve, v| {
+                    o.issuer = Some(v.to_owned());
+                    Ok(())
+                },
+            ),
+            Flag::many(
+                "auth-rootcertbundle",
+                None,
+                "FILE",
+                "Certificates (PEM) or keys (PEM, JWKS) that sign tokens",
+                |o: &mut Serve, v| {
+                    o.keys.push(v.into());
                     Ok(())
                 },
             )
@@ -201,6 +264,7 @@ pub(super) const SERVE: Verb = Verb {
     about: "Serve a store as a registry",
     more: "The store may be the one that hako itself uses: what is in it need not be sent.\n\
            Requests are logged to standard error, one line of JSON each; numbers are at /metrics.\n\
+           SIGHUP has it read certificates, keys and users again.\n\
            SIGTERM ends it when the requests that are open are answered.",
     words: Completes::Nothing,
     count: NONE_WORDS,
@@ -211,6 +275,10 @@ pub(super) const SERVE: Verb = Verb {
             options: Options::new(address(LISTEN).map_err(Failure::new)?),
             certificates: None,
             key: None,
+            realm: None,
+            service: None,
+            issuer: None,
+            keys: Vec::new(),
         };
         verb.parse(FLAGS, Order::Anywhere, args, &mut asked)?;
         asked.options.tls = match (asked.certificates, asked.key) {
@@ -218,6 +286,25 @@ pub(super) const SERVE: Verb = Verb {
             (None, None) => None,
             _ => return Err(Failure::new("--tls-cert and --tls-key belong together")),
         };
+        asked.options.tokens = match (asked.realm, asked.service, asked.issuer) {
+            (None, None, None) if asked.keys.is_empty() => None,
+            (Some(realm), Some(service), Some(issuer)) if !asked.keys.is_empty() => {
+                Some(Tokens { realm, service, issuer, keys: asked.keys })
+            }
+            _ => {
+                return Err(Failure::new(
+                    "--auth-realm, --auth-service, --auth-issuer and --auth-rootcertbundle belong \
+                     together",
+                ));
+            }
+        };
+        let users = asked.options.htpasswd.is_some();
+        if users && asked.options.tokens.is_some() {
+            return Err(Failure::new("--htpasswd and --auth-realm exclude each other"));
+        }
+        if !users && (asked.options.issue || asked.options.anonymous_pull) {
+            return Err(Failure::new("--anonymous-pull and --auth-token-issuer need --htpasswd"));
+        }
         let root = match asked.root {
             Some(root) => root,
             None => Places::resolve(app.globals.root.clone(), app.globals.run_root.clone())?.root,
