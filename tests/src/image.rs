@@ -25,6 +25,8 @@ pub struct Image {
     pub names: Vec<String>,
     /// Whether layers are kept compressed.
     pub gzip: bool,
+    /// When it was made, RFC 3339.
+    pub created: String,
 }
 
 /// The files of an archive, in order.
@@ -37,7 +39,8 @@ impl Image {
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             "Cmd": ["sh"],
         });
-        Self { layers, config, names: vec![name.to_owned()], gzip: false }
+        let created = "2020-01-01T00:00:00Z".to_owned();
+        Self { layers, config, names: vec![name.to_owned()], gzip: false, created }
     }
 
     /// An image with a busybox userland, users `root`, `nobody` (65534) and `app` (1000:1000).
@@ -54,7 +57,7 @@ impl Image {
         let document = json!({
             "architecture": architecture(),
             "os": "linux",
-            "created": "2020-01-01T00:00:00Z",
+            "created": self.created,
             "config": self.config,
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
             "history": history,

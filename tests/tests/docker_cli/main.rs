@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod errors;
+mod image_verbs;
 mod images;
 mod lecture;
 mod lifecycle;
@@ -18,6 +19,7 @@ fn main() -> std::process::ExitCode {
             terminal::CASES,
             lifecycle::CASES,
             images::CASES,
+            image_verbs::CASES,
             errors::CASES,
             places::CASES,
             lecture::CASES,

@@ -1,4 +1,8 @@
 //! Transfers as people see them: one bar for each layer on a terminal, Docker's lines elsewhere.
+//!
+//! ```text
+//! f1b5933fe4b5: Loading layer [=========================>                         ]  2.9MB/5.8MB
+//! ```
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -6,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hako_engine::{Digest, Step, Watch};
+use hako_engine::{Digest, Progress, Step, Watch};
 use hako_oci::{Descriptor, media_type};
 
 use crate::{attach::window_size, output::units::size};
@@ -55,6 +59,29 @@ pub(crate) const COPY: Words = Words {
     complete: "Copied",
     mounted: "Mounted from another repository",
 };
+
+/// Those of `docker load`.
+const LOAD: Words = Words {
+    waiting: "Waiting",
+    present: "Already exists",
+    moving: "Loading layer",
+    arrived: "Loaded",
+    complete: "Loaded",
+    mounted: "Already exists",
+};
+
+/// Draws a line for each layer that is loaded, on standard output, which is a terminal.
+pub(crate) fn loading() -> Progress {
+    let show = Show::new(LOAD, Out::Stdout, false, None);
+    Progress::new(move |step| {
+        let size = step.bytes_total;
+        let layer = Descriptor::new(media_type::OCI_LAYER, step.diff_id.clone(), size);
+        show.layer(&layer, Step::Bytes(step.bytes));
+        if step.bytes >= size {
+            show.end();
+        }
+    })
+}
 
 /// Where it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -136,6 +136,14 @@ pub enum Error {
         /// Why.
         source: serde_json::Error,
     },
+    /// The files of a container could not be written as a tar.
+    #[error("cannot export container {container}: {source}")]
+    Export {
+        /// The container.
+        container: String,
+        /// Why.
+        source: Box<hako_layer::Error>,
+    },
     /// A word that is no signal.
     #[error("Invalid signal: {0}")]
     Signal(String),

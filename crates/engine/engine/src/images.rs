@@ -4,8 +4,10 @@
 use std::io::Write;
 
 use hako_docker::image::DeleteItem;
-use hako_image::{Image, LoadOptions, Loaded, Progress, Source, Summary, User, Users};
-use hako_oci::{Digest, Reference};
+use hako_image::{
+    Image, ImportOptions, LoadOptions, Loaded, SaveOptions, Source, Summary, User, Users,
+};
+use hako_oci::{Digest, Platform, Reference};
 use hako_snapshot::Chain;
 
 use crate::{Engine, Error, Result};
@@ -18,15 +20,26 @@ const NAMESPACES: &[&str] = &["cgroup", "ipc", "mnt", "net", "pid", "time", "use
 
 impl Engine {
     /// Reads images from an archive or a layout directory into the store.
-    pub fn load(&self, source: Source, progress: Option<Progress>) -> Result<Vec<Loaded>> {
+    pub fn load(&self, source: Source, options: &LoadOptions) -> Result<Vec<Loaded>> {
         self.needs_root("load")?;
         self.images()?.sweep()?;
-        Ok(self.images()?.load(source, &LoadOptions { progress, ..LoadOptions::default() })?)
+        Ok(self.images()?.load(source, options)?)
     }
 
     /// Writes images as one archive.
-    pub fn save(&self, words: &[String], out: &mut dyn Write) -> Result<()> {
-        Ok(self.images()?.save(words, out)?)
+    pub fn save(&self, words: &[String], options: &SaveOptions, out: &mut dyn Write) -> Result<()> {
+        Ok(self.images()?.save(words, options, out)?)
+    }
+
+    /// Makes an image of one tar, and gives its ID.
+    pub fn import(
+        &self,
+        tar: Box<dyn std::io::Read + Send>,
+        options: &ImportOptions,
+    ) -> Result<Digest> {
+        self.needs_root("import")?;
+        self.images()?.sweep()?;
+        Ok(self.images()?.import(tar, options)?)
     }
 
     /// All images, newest first.
@@ -37,6 +50,14 @@ impl Engine {
     /// The image of this name, digest, ID, or beginning of an ID.
     pub fn image(&self, word: &str) -> Result<Image> {
         Ok(self.images()?.resolve(word)?)
+    }
+
+    /// The image for a platform among those that `word` means.
+    pub fn image_for(&self, word: &str, platform: Option<&Platform>) -> Result<Image> {
+        match platform {
+            Some(platform) => Ok(self.images()?.resolve_for(word, platform)?),
+            None => self.image(word),
+        }
     }
 
     /// The document of `docker image inspect`.
@@ -67,10 +88,21 @@ impl Engine {
         Ok(self.images()?.remove(word, force, users)?)
     }
 
-    /// Removes images that have neither a name nor a container, and says how many bytes that freed.
-    pub fn prune_images(&self) -> Result<(Vec<DeleteItem>, u64)> {
+    /// Takes names from an image: those of `names`, or all.
+    pub fn untag(&self, word: &str, names: &[Reference]) -> Result<Vec<Reference>> {
+        Ok(self.images()?.untag(word, names)?)
+    }
+
+    /// Removes images that no container uses and that `wanted` picks, without `all` only such that
+    /// have no name; says how many bytes that freed.
+    pub fn prune_images(
+        &self,
+        all: bool,
+        wanted: &dyn Fn(&Summary) -> bool,
+    ) -> Result<(Vec<DeleteItem>, u64)> {
+        self.images()?.sweep()?;
         let users: &mut Users<'_> = &mut |id| Ok(self.users(id)?);
-        Ok(self.images()?.prune(users)?)
+        Ok(self.images()?.prune(all, wanted, users)?)
     }
 
     fn users(&self, id: &Digest) -> Result<Vec<User>> {
@@ -85,7 +117,7 @@ impl Engine {
     pub(crate) fn image_for_run(&self, word: &str) -> Result<Image> {
         match self.image(word) {
             Err(e) if e.is_no_image() && self.is_tour(word) => {
-                self.load(Source::Stream(Box::new(self.embedded.tour)), None)?;
+                self.load(Source::Stream(Box::new(self.embedded.tour)), &LoadOptions::default())?;
                 self.image(word)
             }
             found => found,

@@ -26,6 +26,7 @@ mod control;
 mod create;
 mod error;
 mod exec;
+mod export;
 mod images;
 mod info;
 mod inspect;
@@ -53,8 +54,8 @@ use hako_snapshot::{Kind, Stores};
 pub use hako_bundle as options;
 pub use hako_docker as docker;
 pub use hako_image::{
-    Image, LayerProgress, Loaded, Progress, PullOptions, Pulled, PushedImage, Silent, Source, Step,
-    Summary, Watch, unix_seconds,
+    Image, ImportOptions, LayerProgress, LoadOptions, Loaded, Progress, PullOptions, Pulled,
+    PushedImage, SaveFormat, SaveOptions, Silent, Source, Step, Summary, Watch, unix_seconds,
 };
 pub use hako_monitor::{Event, Exit, ExitRecord, Failure, Streams, client::Received, time};
 pub use hako_oci::{Digest, Reference};

@@ -39,6 +39,11 @@ impl Engine {
         Ok(self.images()?.tags(repository)?)
     }
 
+    /// A file of a server, by its address.
+    pub fn download(&self, address: &str) -> Result<Box<dyn std::io::Read + Send>> {
+        Ok(Box::new(self.registries()?.download(address)?))
+    }
+
     /// Pushes what a name with a tag stands for.
     pub fn push(&self, name: &Reference, watch: &dyn Watch) -> Result<PushedImage> {
         let repository = self.registries()?.repository(name)?;

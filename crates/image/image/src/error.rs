@@ -183,10 +183,28 @@ pub enum Error {
     /// A registry failed.
     #[error(transparent)]
     Remote(Box<hako_remote::Error>),
+    /// An instruction that `--change` does not take.
+    #[error("{}: {}", shown(change), shown(why))]
+    Change {
+        /// As it was written.
+        change: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The image is here, but not for the platform that was asked for.
+    #[error(
+        "image with reference {name} was found but does not provide the specified platform ({wanted})"
+    )]
+    OtherPlatform {
+        /// As it was asked for.
+        name: String,
+        /// What was looked for.
+        wanted: Box<Platform>,
+    },
     /// A kind of place that images cannot be copied from or to.
     #[error(
         "\"{0}\" is no place for an image: want docker://NAME, oci:DIRECTORY, oci-archive:FILE, \
-         docker-archive:FILE, or a name in the store"
+         docker-archive:FILE, dir:DIRECTORY, or a name in the store"
     )]
     Transport(String),
     /// A name that an archive or a layout does not have.

@@ -9,6 +9,7 @@ use hako_snapshot::Chain;
 
 use crate::{
     Error, Result,
+    layout::platform_of,
     names::{Catalog, Tag},
     time::unix_seconds,
 };
@@ -119,9 +120,7 @@ impl Image {
 
     /// What it runs on.
     pub fn platform(&self) -> Platform {
-        let mut platform = Platform::new(&self.config.os, &self.config.architecture);
-        platform.variant.clone_from(&self.config.variant);
-        platform
+        platform_of(&self.config)
     }
 
     /// When it was made, seconds since the epoch; 0 where it does not say.

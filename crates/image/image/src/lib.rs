@@ -9,28 +9,31 @@
 //! | `archive` | the files of an archive, a stream or a directory, by path |
 //! | `layout` | which images these files are, in three layouts |
 //! | `load`, `save` | from there into the store, and back |
+//! | `import`, `change` | an image of one tar, and instructions for its configuration |
 //! | `pull`, `push`, `watch` | from a registry into the store, and back |
 //! | `copy` | from any place to any other, without the store |
 //! | `names` | what names of the content store mean |
 //! | `store`, `remove`, `inspect` | finding, naming, removing and showing |
 //!
 //! ```no_run
-//! use hako_image::{ImageStore, LoadOptions, Source};
+//! use hako_image::{ImageStore, LoadOptions, SaveOptions, Source};
 //!
 //! fn show(images: &ImageStore) -> hako_image::Result<()> {
 //!     images.load(Source::Path("alpine.tar.gz".into()), &LoadOptions::default())?;
 //!     let image = images.resolve("alpine:3.10")?;
 //!     println!("{} {:?}", image.id(), image.config().config);
-//!     images.save(&["alpine:3.10"], std::io::stdout())
+//!     images.save(&["alpine:3.10"], &SaveOptions::default(), std::io::stdout())
 //! }
 //! ```
 
 #![forbid(unsafe_code)]
 
 mod archive;
+mod change;
 mod copy;
 mod error;
 mod image;
+mod import;
 mod inspect;
 mod layer;
 mod layout;
@@ -49,9 +52,11 @@ mod watch;
 
 pub use crate::{
     archive::{Limits, Source},
+    change::change,
     copy::{Copier, CopyOptions, Place},
     error::Error,
     image::Image,
+    import::ImportOptions,
     inspect::Summary,
     load::{LoadOptions, Loaded},
     make::NewImage,
@@ -59,6 +64,7 @@ pub use crate::{
     pull::{PullOptions, Pulled},
     push::PushedImage,
     remove::{Conflict, User, Users},
+    save::{SaveFormat, SaveOptions},
     store::ImageStore,
     time::unix_seconds,
     watch::{Silent, Step, Watch},

@@ -19,26 +19,21 @@ use crate::{
     Error, ImageStore, Limits, Progress, Result, Source,
     archive::Contents,
     layer,
-    layout::{self, Candidate, Documents, Exact, LayerFile},
+    layout::{self, Candidate, Documents, Exact, LayerFile, platform_of},
     names,
     progress::Told,
 };
 
 /// How to load.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
     /// What an archive may claim.
     pub limits: Limits,
-    /// Which image of an index.
-    pub platform: Platform,
+    /// Which image of an index; that for this machine where absent. Where it is said, the images of
+    /// an archive without index must be for it, too.
+    pub platform: Option<Platform>,
     /// Who watches.
     pub progress: Option<Progress>,
-}
-
-impl Default for LoadOptions {
-    fn default() -> LoadOptions {
-        LoadOptions { limits: Limits::default(), platform: Platform::host(), progress: None }
-    }
 }
 
 /// An image that was loaded.
@@ -84,7 +79,17 @@ impl ImageStore {
     ) -> Result<Vec<Loaded>> {
         let _hold = self.snapshots().hold()?;
         let contents = Contents::open(source, &lease, options.limits)?;
-        let candidates = layout::find(&contents, &lease, &options.platform)?;
+        let platform = options.platform.clone().unwrap_or_else(Platform::host);
+        let candidates = layout::find(&contents, &lease, &platform)?;
+        if let Some(wanted) = &options.platform {
+            for candidate in &candidates {
+                let is = platform_of(&candidate.config);
+                if !is.matches(wanted) {
+                    let wanted = Box::new(wanted.clone());
+                    return Err(Error::Platform { wanted, found: vec![is] });
+                }
+            }
+        }
         let mut stored = Vec::new();
         for candidate in candidates {
             stored.push(self.store(&contents, &lease, candidate, options)?);

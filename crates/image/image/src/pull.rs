@@ -28,7 +28,7 @@ use hako_snapshot::Layer;
 
 use crate::{
     Error, ImageStore, Result, Step, Watch,
-    layout::{check_config, check_manifest, parse_config},
+    layout::{check_config, check_manifest, parse_config, platform_of},
     load::diff_id_error,
     names::{self, Tag},
 };
@@ -289,8 +289,7 @@ fn find(
     let config = parse_config(&manifest.config.digest.to_string(), &config_bytes)?;
     check_config(&config, manifest.layers.len())?;
     if let Some(wanted) = &options.platform {
-        let mut is = Platform::new(&config.os, &config.architecture);
-        is.variant.clone_from(&config.variant);
+        let is = platform_of(&config);
         if !is.matches(wanted) {
             return Err(Error::Platform { wanted: Box::new(wanted.clone()), found: vec![is] });
         }

@@ -4,7 +4,7 @@ use hako_docker::image::DeleteItem;
 use hako_oci::{Digest, Reference};
 
 use crate::{
-    Error, ImageStore,
+    Error, ImageStore, Summary,
     names::{self, Catalog},
     store::resolve,
 };
@@ -120,19 +120,60 @@ impl ImageStore {
         Ok(done)
     }
 
-    /// Removes all images that have no name and no user, and returns them and the bytes freed.
-    pub fn prune(&self, users: &mut Users<'_>) -> crate::Result<(Vec<DeleteItem>, u64)> {
-        let done: Vec<DeleteItem> = self.content().update(|names| {
+    /// Takes all names from the image that `what` means, or one of them; it stays without a name.
+    pub fn untag(&self, what: &str, only: &[Reference]) -> crate::Result<Vec<Reference>> {
+        self.content().update(|names| {
+            let id = resolve(names, what)?;
             let catalog = names::catalog(names)?;
-            let mut done = Vec::new();
-            for id in catalog.images.keys() {
-                if tags(&catalog, id).is_empty() && ask(users, id)?.is_empty() {
-                    names::remove_image(names, id)?;
-                    done.push(DeleteItem::Deleted(id.to_string()));
+            let mut removed = tags(&catalog, &id);
+            if !only.is_empty() {
+                for name in only {
+                    if !removed.contains(name) {
+                        return Err(Error::NotFound(name.familiar()));
+                    }
                 }
+                removed.retain(|name| only.contains(name));
             }
-            Ok::<_, Error>(done)
+            for name in &removed {
+                names::remove_tag(names, name)?;
+            }
+            Ok(removed)
+        })
+    }
+
+    /// Removes the images that nobody uses and that `wanted` picks, and returns what went and the
+    /// bytes freed. Without `all`, only such that have no name.
+    pub fn prune(
+        &self,
+        all: bool,
+        wanted: &dyn Fn(&Summary) -> bool,
+        users: &mut Users<'_>,
+    ) -> crate::Result<(Vec<DeleteItem>, u64)> {
+        let picked: Vec<Digest> =
+            self.list()?.into_iter().filter(|image| wanted(image)).map(|image| image.id).collect();
+        let mut done: Vec<DeleteItem> = Vec::new();
+        let before = self.live_layers()?;
+        self.content().update(|names| {
+            let catalog = names::catalog(names)?;
+            for id in catalog.images.keys().filter(|id| picked.contains(id)) {
+                let named = tags(&catalog, id);
+                if (!all && !named.is_empty()) || !ask(users, id)?.is_empty() {
+                    continue;
+                }
+                for name in &named {
+                    names::remove_tag(names, name)?;
+                    done.push(DeleteItem::Untagged(name.familiar()));
+                }
+                done.extend(lost_digests(&catalog, &named));
+                names::remove_image(names, id)?;
+                done.push(DeleteItem::Deleted(id.to_string()));
+            }
+            Ok::<_, Error>(())
         })?;
+        if !done.is_empty() {
+            let after = self.live_layers()?;
+            done.extend(before.difference(&after).map(|id| DeleteItem::Deleted(id.to_string())));
+        }
         let freed = self.content().discard_partial()? + self.collect()?;
         Ok((done, freed))
     }

@@ -17,13 +17,34 @@ use std::{
 use hako_content::Lease;
 use hako_docker::archive::{self, ManifestItem, Repositories};
 use hako_oci::{
-    Descriptor, Digest, Reference,
+    Descriptor, Digest, Platform, Reference,
     image::{Index, Layout},
     media_type,
 };
 use hako_tar::{Header, Kind, Writer};
 
 use crate::{Error, Image, ImageStore, Result, names, store};
+
+/// Who is to read an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SaveFormat {
+    /// Everybody.
+    #[default]
+    Any,
+    /// Who knows the OCI layout.
+    Oci,
+    /// Who knows Docker's `manifest.json`.
+    Docker,
+}
+
+/// How to save.
+#[derive(Debug, Clone, Default)]
+pub struct SaveOptions {
+    /// Which image of those that a name means, where it means several.
+    pub platform: Option<Platform>,
+    /// Who is to read it.
+    pub format: SaveFormat,
+}
 
 /// An image to save, with the names that it was asked for by.
 struct Chosen {
@@ -35,16 +56,27 @@ struct Chosen {
 impl ImageStore {
     /// Writes the images that `wanted` mean, as one tar. A name without tag means all tags of its
     /// repository; an image that is asked for by ID has no name in the archive.
-    pub fn save(&self, wanted: &[impl AsRef<str>], sink: impl Write) -> Result<()> {
+    pub fn save(
+        &self,
+        wanted: &[impl AsRef<str>],
+        options: &SaveOptions,
+        sink: impl Write,
+    ) -> Result<()> {
         // Kept before anything is written, so that nobody removes it meanwhile.
         let lease = self.content().lease()?;
-        let saved = self.choose(wanted, &lease).and_then(|chosen| self.write(&chosen, sink));
+        let chosen = self.choose(wanted, options.platform.as_ref(), &lease);
+        let saved = chosen.and_then(|chosen| self.write(&chosen, options.format, sink));
         let released = lease.release();
         saved?;
         Ok(released?)
     }
 
-    fn choose(&self, wanted: &[impl AsRef<str>], lease: &Lease) -> Result<Vec<Chosen>> {
+    fn choose(
+        &self,
+        wanted: &[impl AsRef<str>],
+        platform: Option<&Platform>,
+        lease: &Lease,
+    ) -> Result<Vec<Chosen>> {
         let mut chosen: Vec<Chosen> = Vec::new();
         let found: Vec<(Image, BTreeMap<Reference, Descriptor>)> =
             self.content().view(|names| {
@@ -57,7 +89,13 @@ impl ImageStore {
                 }
                 Ok::<_, Error>(found)
             })?;
-        for (image, names) in found {
+        for (mut image, mut names) in found {
+            if let Some(wanted) = platform {
+                let name = names.keys().next().map(Reference::to_string);
+                image =
+                    self.resolve_for(&name.unwrap_or_else(|| image.id().to_string()), wanted)?;
+                names.values_mut().for_each(|target| *target = image.descriptor().clone());
+            }
             for document in names.values().chain([image.descriptor()]) {
                 if !lease.keep(document)? {
                     return Err(Error::NotFound(image.id().to_string()));
@@ -71,15 +109,19 @@ impl ImageStore {
         Ok(chosen)
     }
 
-    fn write(&self, chosen: &[Chosen], sink: impl Write) -> Result<()> {
+    fn write(&self, chosen: &[Chosen], format: SaveFormat, sink: impl Write) -> Result<()> {
         let mut writer = Writer::new(io::BufWriter::with_capacity(256 << 10, sink));
-        let layout = Layout { image_layout_version: "1.0.0".into() };
-        append_json(&mut writer, "oci-layout", &layout)?;
-        append_json(&mut writer, "index.json", &index(chosen))?;
-        append_json(&mut writer, archive::MANIFEST, &manifest_items(chosen))?;
-        append_json(&mut writer, archive::REPOSITORIES, &repositories(chosen))?;
+        if format != SaveFormat::Docker {
+            let layout = Layout { image_layout_version: "1.0.0".into() };
+            append_json(&mut writer, "oci-layout", &layout)?;
+            append_json(&mut writer, "index.json", &index(chosen))?;
+        }
+        if format != SaveFormat::Oci {
+            append_json(&mut writer, archive::MANIFEST, &manifest_items(chosen))?;
+            append_json(&mut writer, archive::REPOSITORIES, &repositories(chosen))?;
+        }
         append(&mut writer, "blobs", Kind::Directory, 0, io::empty())?;
-        let (documents, layers) = blobs(chosen);
+        let (documents, layers) = blobs(chosen, format);
         let algorithms: BTreeSet<_> =
             documents.iter().chain(&layers).map(|digest| digest.algorithm().name()).collect();
         for algorithm in algorithms {
@@ -125,11 +167,13 @@ fn choose_one(
 }
 
 /// Documents and layers, each once and in order.
-fn blobs(chosen: &[Chosen]) -> (BTreeSet<Digest>, BTreeSet<Digest>) {
+fn blobs(chosen: &[Chosen], format: SaveFormat) -> (BTreeSet<Digest>, BTreeSet<Digest>) {
     let (mut documents, mut layers) = (BTreeSet::new(), BTreeSet::new());
     for Chosen { image, names } in chosen {
-        documents.extend(names.values().map(|target| target.digest.clone()));
-        documents.insert(image.descriptor().digest.clone());
+        if format != SaveFormat::Docker {
+            documents.extend(names.values().map(|target| target.digest.clone()));
+            documents.insert(image.descriptor().digest.clone());
+        }
         documents.insert(image.manifest().config.digest.clone());
         layers.extend(image.manifest().layers.iter().map(|layer| layer.digest.clone()));
     }

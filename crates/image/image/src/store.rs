@@ -3,13 +3,18 @@
 use std::{collections::BTreeSet, io, sync::Arc};
 
 use hako_content::{Names, Store};
-use hako_oci::{Digest, Reference};
+use hako_oci::{
+    Digest, Platform, Reference,
+    image::{Index, Manifest},
+    media_type,
+};
 use hako_snapshot::{Chain, Layer, Snapshotter};
 
 use crate::{
     Error, Image, Result,
     load::diff_id_error,
     names::{self, Tag},
+    pull::choose,
 };
 
 /// Images: documents and layers in a content store, file systems in a snapshotter.
@@ -54,6 +59,32 @@ impl ImageStore {
             let catalog = names::catalog(names)?;
             Image::of(&self.content, &catalog, &id)
         })
+    }
+
+    /// The image for a platform among those that `name` means: the image itself, or another of the
+    /// index that its name stands for, as far as that is here.
+    pub fn resolve_for(&self, name: &str, wanted: &Platform) -> Result<Image> {
+        let image = self.resolve(name)?;
+        if image.platform().matches(wanted) {
+            return Ok(image);
+        }
+        let absent =
+            || Error::OtherPlatform { name: name.into(), wanted: Box::new(wanted.clone()) };
+        let tag = self.content.view(|names| tag_of(names, name))?.ok_or_else(absent)?;
+        if !media_type::is_index(&tag.target.media_type) {
+            return Err(absent());
+        }
+        let bytes = self.content.document(&tag.target)?;
+        let damaged = |e| Error::Document { path: tag.target.digest.to_string(), source: e };
+        let index = Index::parse(&bytes).map_err(damaged)?;
+        let entry = choose(index.manifests, wanted).map_err(|_| absent())?;
+        match self.content.size(&entry.digest)? {
+            Some(size) if size == entry.size => {}
+            _ => return Err(absent()),
+        }
+        let manifest = Manifest::parse(&self.content.document(&entry)?);
+        let id = manifest.map_err(damaged)?.config.digest;
+        self.resolve(&id.to_string()).map_err(|_| absent())
     }
 
     /// Gives the image that `source` means another name, and takes it from whoever had it.

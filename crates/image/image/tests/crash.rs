@@ -13,7 +13,7 @@ use std::{
 };
 
 use common::{docker_archive, layer, open, place, tar};
-use hako_image::Source;
+use hako_image::{SaveOptions, Source};
 
 /// Runs this test binary again, to do `verb` in `dir`.
 fn process(verb: &str, dir: &Path) -> Child {
@@ -49,7 +49,7 @@ fn child() {
                 Ok(loaded) => loaded[0].id.to_string(),
                 Err(e) => panic!("{e:?}"),
             };
-            match images.save(&[&image], std::io::sink()) {
+            match images.save(&[&image], &SaveOptions::default(), std::io::sink()) {
                 Ok(()) | Err(hako_image::Error::NotFound(_)) => {}
                 Err(e) => panic!("{e:?}"),
             }
@@ -62,7 +62,7 @@ fn child() {
             // Space comes back, and nothing half is in the way.
             fs::remove_file(Path::new(&dir).join("ballast")).unwrap();
             let loaded = images.load(archive(), &common::options()).unwrap();
-            images.save(&[loaded[0].id.hex()], std::io::sink()).unwrap();
+            images.save(&[loaded[0].id.hex()], &SaveOptions::default(), std::io::sink()).unwrap();
         }
         other => panic!("no verb {other}"),
     }
@@ -118,7 +118,7 @@ fn loading_removing_and_saving_at_once_and_killed_leaves_a_consistent_store() {
             assert!(images.snapshots().has(&image.chain()), "round {round}: not unpacked");
             let chain = images.unpack(&image).unwrap();
             images.snapshots().view_chain(&chain).unwrap();
-            images.save(&[image.id().hex()], std::io::sink()).unwrap();
+            images.save(&[image.id().hex()], &SaveOptions::default(), std::io::sink()).unwrap();
         }
         images.collect().unwrap();
         let left = images.images().unwrap().len();

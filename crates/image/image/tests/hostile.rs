@@ -7,7 +7,7 @@
 mod common;
 
 use common::{Make, Place, config, docker_archive, file, layer, place, tar};
-use hako_image::{Error, Limits, LoadOptions, Source};
+use hako_image::{Error, Limits, LoadOptions, SaveOptions, Source};
 use hako_oci::{Descriptor, Digest, media_type};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -336,7 +336,7 @@ fn of_an_index_the_image_for_the_platform_is_taken() {
                 assert_eq!(image.digests()[0].familiar(), by_digest);
                 // It goes out as it came in.
                 let mut saved = Vec::new();
-                place.images.save(&["m:1"], &mut saved).unwrap();
+                place.images.save(&["m:1"], &SaveOptions::default(), &mut saved).unwrap();
                 let other = common::place();
                 assert_eq!(other.load_stream(saved).unwrap()[0].id, ids[n]);
             }

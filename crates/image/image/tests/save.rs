@@ -7,11 +7,12 @@ mod common;
 use std::{fs, path::Path, process::Command};
 
 use common::{data, docker_archive, layer, place, tar};
+use hako_image::SaveOptions;
 use hako_oci::Digest;
 
 fn save(place: &common::Place, wanted: &[&str]) -> Vec<u8> {
     let mut archive = Vec::new();
-    place.images.save(wanted, &mut archive).unwrap();
+    place.images.save(wanted, &SaveOptions::default(), &mut archive).unwrap();
     archive
 }
 
@@ -54,7 +55,8 @@ fn what_is_saved_is_loaded_with_the_same_ids_names_and_digests() {
         }
     }
     from.assert_tidy(6);
-    let none: hako_image::Error = from.images.save(&["none"], Vec::new()).unwrap_err();
+    let none: hako_image::Error =
+        from.images.save(&["none"], &SaveOptions::default(), Vec::new()).unwrap_err();
     assert_eq!(none.to_string(), "No such image: none:latest");
     from.assert_tidy(6);
 }
@@ -71,7 +73,7 @@ fn a_sink_that_fails_is_an_error_and_leaves_no_lease() {
         }
     }
     let (from, ..) = two_images();
-    let error = from.images.save(&["one:1"], Full).unwrap_err();
+    let error = from.images.save(&["one:1"], &SaveOptions::default(), Full).unwrap_err();
     assert!(matches!(error, hako_image::Error::Write(_)), "{error}");
     from.assert_tidy(6);
 }

@@ -122,7 +122,8 @@ struct Frame {
 
 /// Tells `visit` every change in the writable directory of an overlay.
 ///
-/// The root itself is no change, as for Docker: layers describe what is in it.
+/// The root itself is no change, as for Docker: layers describe what is in it. A name that goes while
+/// this looks was never there.
 pub fn changes(upper: &Root, visit: &mut dyn FnMut(Change<'_>) -> Result<()>) -> Result<()> {
     // The first name of each file that has several, by device and inode.
     let mut linked: HashMap<(u64, u64), Plain> = HashMap::new();
@@ -141,7 +142,14 @@ pub fn changes(upper: &Root, visit: &mut dyn FnMut(Change<'_>) -> Result<()>) ->
             None => upper.open_dir_nofollow(&to_path(frame.path.bytes()))?,
         };
         let path = frame.path.join(name.to_bytes());
-        let stat = dir.metadata(&name)?;
+        let stat = match dir.metadata(&name) {
+            Ok(stat) => stat,
+            Err(error) if error.is_not_found() => {
+                frame.dir = Some(dir);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         if stat.is_whiteout() {
             visit(Change::Removed { path: path.bytes() })?;
         } else if stat.kind == FileKind::Directory {
@@ -155,7 +163,12 @@ pub fn changes(upper: &Root, visit: &mut dyn FnMut(Change<'_>) -> Result<()>) ->
             frames.push(child);
             continue;
         } else {
-            file(&dir, &name, &path, &stat, &mut linked, visit)?;
+            match file(&dir, &name, &path, &stat, &mut linked, visit) {
+                Err(Error::Tree(error)) if error.is_not_found() => {
+                    linked.remove(&(stat.dev, stat.ino));
+                }
+                done => done?,
+            }
         }
         frame.dir = Some(dir);
     }

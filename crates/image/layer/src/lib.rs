@@ -28,6 +28,7 @@ mod error;
 mod listing;
 mod merge;
 mod name;
+mod pack;
 mod settle;
 mod stream;
 mod tree;
@@ -39,6 +40,7 @@ pub use crate::{
     error::{Error, Result},
     listing::{Listing, check, digest_tar, keep, list},
     merge::Merge,
+    pack::pack,
     settle::{copy_attributes, settle},
     stream::{Digests, digest},
 };

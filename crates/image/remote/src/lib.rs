@@ -11,6 +11,7 @@
 //! | `net`, `url` | connections and addresses |
 //! | `send`, `auth`, `challenge` | one request: credentials, redirects, retries, bounds |
 //! | `repository`, `blob`, `upload` | what the specification has |
+//! | `download` | a file of any other server |
 //!
 //! A registry is not trusted: everything that it sends has a bound in bytes and in time, content is
 //! what its digest says, and credentials go to nobody but the host that they are for.
@@ -31,6 +32,7 @@ mod blob;
 mod challenge;
 mod client;
 mod config;
+mod download;
 mod endpoint;
 mod error;
 #[doc(hidden)]
@@ -48,6 +50,7 @@ pub use crate::{
         Config,
         credentials::{Credentials, Stored},
     },
+    download::Download,
     error::{Error, Result, Said},
     repository::{Document, MANIFEST_BYTES_MAX, Repository},
     upload::{Open, Pushed},

@@ -1,6 +1,5 @@
 //! What commands print: rows by table, template or JSON.
 
-pub mod bars;
 pub mod clock;
 mod rows;
 mod table;

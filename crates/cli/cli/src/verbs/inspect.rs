@@ -1,6 +1,7 @@
 //! `inspect`, `container inspect`, `image inspect`.
 
 use hako_engine::{Engine, Error};
+use hako_oci::Platform;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use crate::{
     verb::{Topic, Verb},
 };
 
-use super::print;
+use super::{image::platform, print};
 
 /// What may be looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,7 @@ enum Kind {
 struct Options {
     kind: Kind,
     format: Option<String>,
+    platform: Option<Platform>,
 }
 
 const FORMAT: Flag<Options> =
@@ -57,6 +59,17 @@ const FLAGS: &[Group<Options>] = &[Group {
 }];
 
 const OF_ONE_KIND: &[Group<Options>] = &[Group { heading: "Options", flags: &[FORMAT] }];
+
+const OF_IMAGES: &[Group<Options>] = &[Group {
+    heading: "Options",
+    flags: &[
+        FORMAT,
+        Flag::one("platform", None, "string", "The image for this platform", |o, v| {
+            o.platform = Some(platform(v)?);
+            Ok(())
+        }),
+    ],
+}];
 
 const MORE: &str = "Examples:
   hako inspect --format '{{.State.Pid}}' web
@@ -112,12 +125,12 @@ pub(super) const IMAGE_INSPECT: Verb = Verb {
     more: "",
     words: Completes::Nothing,
     count: (1, usize::MAX),
-    flags: || flag::describe(OF_ONE_KIND),
-    run: |app, verb, args| run(app, verb, OF_ONE_KIND, Kind::Image, args),
+    flags: || flag::describe(OF_IMAGES),
+    run: |app, verb, args| run(app, verb, OF_IMAGES, Kind::Image, args),
 };
 
 fn run(app: &App, verb: &Verb, flags: &[Group<Options>], kind: Kind, args: &[String]) -> Outcome {
-    let mut options = Options { kind, format: None };
+    let mut options = Options { kind, format: None, platform: None };
     let words = verb.parse(flags, Order::Anywhere, args, &mut options)?;
     let format = options.format.as_deref().filter(|f| !f.is_empty());
     let template = match format {
@@ -128,7 +141,7 @@ fn run(app: &App, verb: &Verb, flags: &[Group<Options>], kind: Kind, args: &[Str
     let mut documents = Vec::new();
     let mut absent = Vec::new();
     for word in &words {
-        match look(&engine, options.kind, word)? {
+        match look(&engine, &options, word)? {
             Some(document) => documents.push(document),
             None => absent.push(word),
         }
@@ -155,7 +168,8 @@ fn run(app: &App, verb: &Verb, flags: &[Group<Options>], kind: Kind, args: &[Str
 }
 
 /// Containers come first: an image whose name is a container's must be asked for with `--type`.
-fn look(engine: &Engine, kind: Kind, word: &str) -> Result<Option<Value>, Failure> {
+fn look(engine: &Engine, options: &Options, word: &str) -> Result<Option<Value>, Failure> {
+    let kind = options.kind;
     if kind != Kind::Image {
         match engine.find(word) {
             Ok(container) => return document(&engine.inspect(&container)?).map(Some),
@@ -164,7 +178,7 @@ fn look(engine: &Engine, kind: Kind, word: &str) -> Result<Option<Value>, Failur
         }
     }
     if kind != Kind::Container {
-        match engine.image(word) {
+        match engine.image_for(word, options.platform.as_ref()) {
             Ok(image) => return document(&engine.inspect_image(&image)?).map(Some),
             Err(error) if error.is_no_image() => {}
             // What cannot name an image names none.

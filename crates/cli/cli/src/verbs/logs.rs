@@ -152,7 +152,7 @@ fn fixed(time: Timestamp) -> String {
 }
 
 /// A time as people write it.
-fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+pub(super) fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if let Some(time) = Timestamp::parse(text) {
         return Ok(time);
     }

@@ -3,6 +3,7 @@
 mod control;
 mod create;
 mod exec;
+mod export;
 mod image;
 mod inspect;
 mod logs;
@@ -45,13 +46,17 @@ pub(crate) const ALL: &[&Verb] = &[
     &control::KILL,
     &control::WAIT,
     &control::RENAME,
+    &export::EXPORT,
     &inspect::INSPECT,
     &inspect::CONTAINER_INSPECT,
     &control::CLEANUP,
     &image::SAVE,
+    &image::IMPORT,
     &image::TAG,
+    &image::UNTAG,
     &image::VERIFY,
     &image::REMOVE,
+    &image::PRUNE,
     &image::HISTORY,
     &registry::COPY,
     &registry::LOGIN,

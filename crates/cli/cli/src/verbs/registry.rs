@@ -7,7 +7,7 @@ use hako_engine::{
     registry::{self, CopyOptions, CopyRequest, Credentials, Place, Stored},
     tty::RawMode,
 };
-use hako_oci::{Platform, Reference, platform};
+use hako_oci::{Platform, Reference};
 
 use crate::{
     failure::{Failure, say, success},
@@ -16,7 +16,7 @@ use crate::{
     verb::{Topic, Verb},
 };
 
-use super::print;
+use super::{image::platform, print};
 
 /// The registry that is meant where none is named.
 const DEFAULT: &str = "docker.io";
@@ -47,7 +47,7 @@ const PULL_FLAGS: &[Group<Pull>] = &[Group {
             Ok(())
         }),
         Flag::one("platform", None, "string", "Platform of the image, as linux/amd64", |o, v| {
-            o.platform = Some(v.parse().map_err(|e: platform::Error| e.to_string())?);
+            o.platform = Some(platform(v)?);
             Ok(())
         }),
     ],
@@ -254,7 +254,7 @@ const COPY_FLAGS: &[Group<Copy>] = &[Group {
             Ok(())
         }),
         Flag::one("platform", None, "string", "Platform of the image, as linux/amd64", |o, v| {
-            o.platform = Some(v.parse().map_err(|e: platform::Error| e.to_string())?);
+            o.platform = Some(platform(v)?);
             Ok(())
         }),
     ],
@@ -271,6 +271,7 @@ pub(super) const COPY: Verb = Verb {
            oci:DIRECTORY[:REF]                an OCI image layout\n  \
            oci-archive:FILE[:REF]             the same in a tar\n  \
            docker-archive:FILE[:NAME[:TAG]]   an archive for docker load\n  \
+           dir:DIRECTORY                      as skopeo has it\n  \
            NAME[:TAG]                         the store\n\n\
            Bytes and digests stay what they are. Where neither place is the store, none is needed,\n\
            nor root.",

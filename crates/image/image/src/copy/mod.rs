@@ -5,6 +5,7 @@
 //! oci:DIRECTORY[:REF]                an OCI image layout
 //! oci-archive:FILE[:REF]             the same in a tar
 //! docker-archive:FILE[:NAME:TAG]     what docker load reads
+//! dir:DIRECTORY                      manifest.json, and blobs by their digits, as skopeo has it
 //! NAME[:TAG]                         the store
 //! ```
 //!

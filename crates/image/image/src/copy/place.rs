@@ -17,6 +17,8 @@ pub enum Place {
     LayoutArchive(PathBuf, Option<String>),
     /// In an archive for `docker load`.
     DockerArchive(PathBuf, Option<Reference>),
+    /// In a directory of containers/image: `manifest.json`, and blobs by their digits.
+    Directory(PathBuf),
     /// In the store.
     Store(String),
 }
@@ -48,7 +50,8 @@ impl FromStr for Place {
                 let name = name.map(|name| name.parse::<Reference>()).transpose()?;
                 Place::DockerArchive(path, name.map(Reference::with_default_tag))
             }
-            "dir" | "containers-storage" | "docker-daemon" | "ostree" | "sif" => {
+            "dir" => Place::Directory(rest.into()),
+            "containers-storage" | "docker-daemon" | "ostree" | "sif" => {
                 return Err(Error::Transport(transport.into()));
             }
             _ => return Ok(Place::Store(text.into())),
@@ -57,6 +60,7 @@ impl FromStr for Place {
             Place::Layout(path, _)
             | Place::LayoutArchive(path, _)
             | Place::DockerArchive(path, _)
+            | Place::Directory(path)
                 if path.as_os_str().is_empty() =>
             {
                 Err(Error::Transport(text.into()))
@@ -80,6 +84,7 @@ impl fmt::Display for Place {
             Place::DockerArchive(path, name) => {
                 file(f, "docker-archive", path, name.as_ref().map(Reference::familiar))
             }
+            Place::Directory(path) => file(f, "dir", path, None),
             Place::Store(name) => f.write_str(name),
         }
     }
@@ -100,7 +105,8 @@ mod tests {
             ("oci-archive:a.tar:x", Ok("oci-archive:a.tar:x")),
             ("docker-archive:a.tar:app:1", Ok("docker-archive:a.tar:app:1")),
             ("docker-archive:a.tar:UP", Err("lowercase")),
-            ("dir:/x", Err("dir")),
+            ("dir:/x", Ok("dir:/x")),
+            ("docker-daemon:x", Err("docker-daemon")),
             ("alpine:3.10", Ok("alpine:3.10")),
         ];
         for (text, want) in cases {

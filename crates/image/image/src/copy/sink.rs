@@ -37,6 +37,7 @@ pub(super) enum Sink<'c> {
     Registry { repository: Repository, word: String, from: Option<String> },
     Layout(PathBuf, Option<String>),
     Archive(Mutex<Archive>),
+    Directory(PathBuf),
     Store { images: &'c ImageStore, lease: Lease, name: Reference },
 }
 
@@ -73,6 +74,10 @@ impl<'c> Sink<'c> {
                 let word = name.as_ref().and_then(|name| name.tag().map(str::to_owned));
                 Sink::Archive(Mutex::new(Archive::create(path, word, Some(name.clone()))?))
             }
+            Place::Directory(path) => {
+                fs::create_dir_all(path).map_err(opening(path))?;
+                Sink::Directory(path.clone())
+            }
             Place::Store(name) => {
                 let images = copier.store.ok_or_else(|| Error::NotFound(name.clone()))?;
                 let name: Reference = name.parse::<Reference>()?.with_default_tag();
@@ -100,10 +105,10 @@ impl<'c> Sink<'c> {
                     Pushed::Uploaded => Step::Arrived,
                 }
             }
-            Sink::Layout(dir, _) => match put_file(dir, blob, open, watch)? {
-                true => Step::Arrived,
-                false => Step::Present,
-            },
+            Sink::Layout(dir, _) => {
+                put_file(&dir.join(blob_path(&blob.digest)), blob, open, watch)?
+            }
+            Sink::Directory(dir) => put_file(&dir.join(blob.digest.hex()), blob, open, watch)?,
             Sink::Archive(archive) => {
                 let mut archive = archive.lock().unwrap_or_else(PoisonError::into_inner);
                 archive.put(blob, open(0).map_err(Error::Read)?, watch)?;
@@ -135,6 +140,7 @@ impl<'c> Sink<'c> {
                 Ok(repository.put_manifest(&word, root)?)
             }
             Sink::Layout(dir, name) => finish_layout(&dir, name, &documents, root),
+            Sink::Directory(dir) => finish_directory(&dir, beneath, root),
             Sink::Archive(archive) => {
                 let archive = archive.into_inner().unwrap_or_else(PoisonError::into_inner);
                 archive.finish(&documents, root)
@@ -192,15 +198,22 @@ fn write_whole(path: &Path, from: &mut dyn Read) -> Result<()> {
     written
 }
 
-/// Whether the blob was not there already.
-fn put_file(dir: &Path, blob: &Descriptor, open: &Open<'_>, watch: &dyn Watch) -> Result<bool> {
-    let path = dir.join(blob_path(&blob.digest));
-    if fs::metadata(&path).is_ok_and(|found| found.len() == blob.size) {
-        return Ok(false);
+fn put_file(path: &Path, blob: &Descriptor, open: &Open<'_>, watch: &dyn Watch) -> Result<Step> {
+    if fs::metadata(path).is_ok_and(|found| found.len() == blob.size) {
+        return Ok(Step::Present);
     }
     let from = Told { inner: open(0).map_err(Error::Read)?, blob, watch, bytes: 0 };
-    write_whole(&path, &mut Verified::new(from, blob))?;
-    Ok(true)
+    write_whole(path, &mut Verified::new(from, blob))?;
+    Ok(Step::Arrived)
+}
+
+fn finish_directory(dir: &Path, beneath: &[Document], root: &Document) -> Result<()> {
+    for document in beneath {
+        let name = format!("{}.manifest.json", document.descriptor.digest.hex());
+        write_whole(&dir.join(name), &mut &document.bytes[..])?;
+    }
+    write_whole(&dir.join("version"), &mut &b"Directory Transport Version: 1.1\n"[..])?;
+    write_whole(&dir.join("manifest.json"), &mut &root.bytes[..])
 }
 
 fn finish_layout(

@@ -11,7 +11,11 @@ use std::{
 };
 
 use hako_content::{DOCUMENT_BYTES_MAX, Lease, Store};
-use hako_oci::{Descriptor, Digest, Platform, Reference, image::Index};
+use hako_oci::{
+    Descriptor, Platform, Reference,
+    image::{Index, Manifest},
+    media_type,
+};
 use hako_remote::{Document, Repository};
 
 use super::{Copier, Place};
@@ -26,8 +30,18 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// A place that is copied from.
 pub(super) enum Source {
     Registry(Arc<Repository>, String),
-    Layout { contents: Contents, lease: Lease, root: Descriptor, _store: Option<Scratch> },
+    Files(Files),
     Store { lease: Lease, root: Descriptor, _store: Option<Scratch> },
+}
+
+/// Files of an archive or a directory.
+pub(super) struct Files {
+    contents: Contents,
+    lease: Lease,
+    root: Descriptor,
+    /// Where the content of a descriptor is.
+    path: fn(&Descriptor) -> String,
+    _store: Scratch,
 }
 
 /// A store that lives as long as a copy: for what an archive has in another form.
@@ -77,6 +91,7 @@ impl Source {
                 open_layout(path, name.as_deref())
             }
             Place::DockerArchive(path, name) => open_docker(path, name.as_ref()),
+            Place::Directory(path) => open_directory(path),
             Place::Store(name) => {
                 let store = copier.store.ok_or_else(|| Error::NotFound(name.clone()))?;
                 let image = store.resolve(name)?;
@@ -95,7 +110,7 @@ impl Source {
     pub(super) fn root(&self) -> Result<Document> {
         match self {
             Source::Registry(repository, word) => Ok(repository.manifest(word)?),
-            Source::Layout { root, .. } | Source::Store { root, .. } => self.document(root),
+            Source::Files(Files { root, .. }) | Source::Store { root, .. } => self.document(root),
         }
     }
 
@@ -105,8 +120,10 @@ impl Source {
             Source::Registry(repository, _) => {
                 Ok(repository.manifest(&descriptor.digest.to_string())?)
             }
-            Source::Layout { contents, lease, .. } => {
-                contents.put_as(&blob_path(&descriptor.digest), lease, descriptor)?;
+            Source::Files(Files { contents, lease, path, .. }) => {
+                if !lease.keep(descriptor)? {
+                    contents.put_as(&path(descriptor), lease, descriptor)?;
+                }
                 stored(lease, descriptor)
             }
             Source::Store { lease, .. } => stored(lease, descriptor),
@@ -119,8 +136,8 @@ impl Source {
             Source::Registry(repository, _) => {
                 return Ok(Box::new(Fetched::start(Arc::clone(repository), blob.clone(), at)));
             }
-            Source::Layout { contents, lease, .. } => {
-                let found = contents.find(&blob_path(&blob.digest), lease);
+            Source::Files(Files { contents, lease, path, .. }) => {
+                let found = contents.find(&path(blob), lease);
                 let found = found.map_err(io::Error::other)?;
                 found
                     .ok_or_else(|| io::Error::other(format!("{} is not in it", blob.digest)))?
@@ -141,8 +158,36 @@ fn stored(lease: &Lease, descriptor: &Descriptor) -> Result<Document> {
     Ok(Document { descriptor: descriptor.clone(), bytes })
 }
 
-fn blob_path(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+fn blob_path(content: &Descriptor) -> String {
+    format!("blobs/{}/{}", content.digest.algorithm().name(), content.digest.hex())
+}
+
+/// In a directory of containers/image.
+fn plain_path(content: &Descriptor) -> String {
+    let hex = content.digest.hex();
+    match media_type::is_manifest(&content.media_type) || media_type::is_index(&content.media_type)
+    {
+        true => format!("{hex}.manifest.json"),
+        false => hex.to_owned(),
+    }
+}
+
+fn open_directory(path: &Path) -> Result<Source> {
+    const MANIFEST: &str = "manifest.json";
+    let scratch = Scratch::new()?;
+    let lease = scratch.store.lease()?;
+    let contents = Contents::open(archive::Source::Path(path.into()), &lease, Limits::default())?;
+    let bytes = contents.document_required(MANIFEST, &lease)?;
+    let wrong = |source| Error::Document { path: MANIFEST.into(), source };
+    let media_type = match Index::parse(&bytes) {
+        Ok(index) => index.media_type.unwrap_or_else(|| media_type::OCI_INDEX.into()),
+        Err(_) => {
+            let manifest = Manifest::parse(&bytes).map_err(wrong)?;
+            manifest.media_type.unwrap_or_else(|| media_type::OCI_MANIFEST.into())
+        }
+    };
+    let root = lease.put_bytes(&media_type, &bytes)?;
+    Ok(Source::Files(Files { contents, lease, root, path: plain_path, _store: scratch }))
 }
 
 fn open_layout(path: &Path, name: Option<&str>) -> Result<Source> {
@@ -168,7 +213,7 @@ fn open_layout(path: &Path, name: Option<&str>) -> Result<Source> {
     if root.size > DOCUMENT_BYTES_MAX {
         return Err(Error::Limit { what: "bytes in a document", limit: DOCUMENT_BYTES_MAX });
     }
-    Ok(Source::Layout { contents, lease, root, _store: Some(scratch) })
+    Ok(Source::Files(Files { contents, lease, root, path: blob_path, _store: scratch }))
 }
 
 /// Docker's archives may have no manifest: one is written for them, as `load` does.

@@ -108,6 +108,13 @@ pub(crate) fn check_config(config: &ImageConfig, layers: usize) -> Result<()> {
     }
 }
 
+/// What an image of this configuration runs on.
+pub(crate) fn platform_of(config: &ImageConfig) -> Platform {
+    let mut platform = Platform::new(&config.os, &config.architecture);
+    platform.variant.clone_from(&config.variant);
+    platform
+}
+
 /// Whether this is the manifest of an image whose layers can be unpacked.
 pub(crate) fn check_manifest(digest: &Digest, manifest: &Manifest) -> Result<()> {
     if !media_type::is_config(&manifest.config.media_type) {

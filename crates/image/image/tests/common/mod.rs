@@ -10,7 +10,7 @@ use std::{
 
 use hako_db::Db;
 use hako_image::{Error, ImageStore, LoadOptions, Loaded, Source};
-use hako_oci::{Digest, Platform};
+use hako_oci::Digest;
 use hako_snapshot::Overlay;
 use hako_tar::{Header, Kind, Writer};
 
@@ -66,9 +66,9 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Of one platform, so that tests do the same everywhere.
+/// How tests load.
 pub(crate) fn options() -> LoadOptions {
-    LoadOptions { platform: Platform::new("linux", "amd64"), ..LoadOptions::default() }
+    LoadOptions::default()
 }
 
 /// The shared test data, `None` with a line that says so where it is absent.
