@@ -209,6 +209,12 @@ pub enum Problem {
         go::quote(.stage)
     )]
     LaterStage { from: String, stage: String },
+    #[error(
+        "cannot mount from stage {}, it needs to be defined before current stage {}",
+        go::quote(.from),
+        go::quote(.stage)
+    )]
+    LaterMount { from: String, stage: String },
     #[error("target stage {} could not be found{}", go::quote(.name), suggest::hint(.near.as_deref()))]
     Target { name: String, near: Option<String> },
     #[error("invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777")]

@@ -22,14 +22,18 @@ pub mod directive;
 pub mod error;
 pub mod expand;
 mod flags;
+pub mod glob;
 mod go;
 pub mod heredoc;
+pub mod ignore;
 pub mod instruction;
 mod line;
 pub mod mount;
 pub mod node;
 mod pattern;
+pub mod scope;
 pub mod source;
+pub mod stages;
 mod suggest;
 
 pub use ast::Dockerfile;
