@@ -71,6 +71,8 @@ pub enum Body {
     Cut(Vec<u8>, u64),
     /// These bytes, of so many that are promised; then nothing, as long as the peer waits.
     Stall(Vec<u8>, u64),
+    /// These bytes, those from one on only when it is said.
+    Held(Vec<u8>, usize, Arc<AtomicBool>),
     /// One byte now and then, for ever, of so many that are promised.
     Trickle(u64),
     /// Zeros without end, as fast as they are taken.
@@ -235,7 +237,7 @@ fn write_reply(
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     let length = match &reply.body {
-        Body::Bytes(bytes) => Some(bytes.len() as u64),
+        Body::Bytes(bytes) | Body::Held(bytes, ..) => Some(bytes.len() as u64),
         Body::Cut(_, length) | Body::Stall(_, length) | Body::Trickle(length) => Some(*length),
         Body::Endless | Body::Raw(_) => None,
     };
@@ -261,6 +263,13 @@ fn write_reply(
                 thread::sleep(Duration::from_millis(20));
             }
             closed()
+        }
+        Body::Held(bytes, at, go) => {
+            writer.write_all(&bytes[..at])?;
+            while !go.load(Ordering::SeqCst) && !ended.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(5));
+            }
+            writer.write_all(&bytes[at..])
         }
         Body::Trickle(_) => {
             while !ended.load(Ordering::SeqCst) {

@@ -6,6 +6,7 @@
 mod clients;
 mod conformance;
 mod hostile;
+mod proxy;
 mod server;
 mod specification;
 mod tokens;
@@ -13,6 +14,13 @@ mod tokens;
 fn main() -> std::process::ExitCode {
     hako_tests::run(
         "registry",
-        &[specification::CASES, conformance::CASES, clients::CASES, tokens::CASES, hostile::CASES],
+        &[
+            specification::CASES,
+            conformance::CASES,
+            clients::CASES,
+            tokens::CASES,
+            proxy::CASES,
+            hostile::CASES,
+        ],
     )
 }

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use hako_content::Store;
 use hako_db::Db;
-pub use hako_registry::{Ages, Log, Options, Tokens};
+pub use hako_registry::{Ages, Log, Options, Tokens, Upstream};
 
 use crate::{Result, places};
 

@@ -31,6 +31,9 @@ pub(crate) struct Metrics {
     pub collected_blobs: AtomicU64,
     pub collected_bytes: AtomicU64,
     pub refused_logins: AtomicU64,
+    pub upstream_questions: AtomicU64,
+    pub upstream_failures: AtomicU64,
+    pub upstream_bytes: AtomicU64,
 }
 
 const METHODS: &[&str] = &["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"];
@@ -65,6 +68,24 @@ impl Metrics {
                 "counter",
                 "Wrong passwords and tokens.",
                 &self.refused_logins,
+            ),
+            (
+                "upstream_questions_total",
+                "counter",
+                "Questions to the upstream.",
+                &self.upstream_questions,
+            ),
+            (
+                "upstream_failures_total",
+                "counter",
+                "Answers that the upstream did not give.",
+                &self.upstream_failures,
+            ),
+            (
+                "upstream_bytes_total",
+                "counter",
+                "Bytes of blobs read from the upstream.",
+                &self.upstream_bytes,
             ),
         ] {
             let value = value.load(Relaxed);

@@ -40,6 +40,19 @@ pub(crate) fn get(
         Ok(blob)
     })?;
     let size = blob.size();
+    answer_with(digest, size, asked, |offset, left| {
+        Body::file(FilePart { file: Arc::new(blob.into_file()), offset, left })
+    })
+}
+
+/// Answers with what was asked for of a blob's content: `body` gives so many bytes of it, from one
+/// on.
+pub(crate) fn answer_with(
+    digest: &Digest,
+    size: u64,
+    asked: &Asked,
+    body: impl FnOnce(u64, u64) -> Body,
+) -> Result<Response<Body>, Refusal> {
     let etag = format!("\"{digest}\"");
     let mut headers = vec![
         ("Docker-Content-Digest", digest.to_string()),
@@ -67,7 +80,7 @@ pub(crate) fn get(
     headers.push(("Content-Length", left.to_string()));
     let body = match asked.is_head {
         true => Body::empty(),
-        false => Body::file(FilePart { file: Arc::new(blob.into_file()), offset, left }),
+        false => body(offset, left),
     };
     Ok(answer(status, &headers, body))
 }

@@ -1,18 +1,20 @@
-//! Bodies of responses: nothing, a text at hand, or a part of a file.
+//! Bodies of responses: nothing, a text at hand, or a part of a file, which may be growing.
 
 use std::{
     fs::File,
+    future::Future,
     io,
     os::unix::fs::FileExt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use tokio::sync::watch;
 
-use crate::access::Entry;
+use crate::{access::Entry, proxy::Progress};
 
 /// How much of a file is read, and handed to the connection, at once.
 const PART_BYTES: u64 = 256 << 10;
@@ -27,7 +29,19 @@ pub(crate) enum Content {
     Empty,
     Text(Bytes),
     File(FilePart),
+    Growing(Growing),
 }
+
+/// A part of a file that grows.
+pub(crate) struct Growing {
+    part: FilePart,
+    progress: Option<watch::Receiver<Progress>>,
+    /// Waits for more.
+    more: Option<Pin<Box<dyn Future<Output = Waited> + Send>>>,
+}
+
+/// Who waited, and for what.
+type Waited = (watch::Receiver<Progress>, io::Result<u64>);
 
 /// Bytes `offset..offset + left` of a file.
 pub(crate) struct FilePart {
@@ -49,6 +63,18 @@ impl Body {
         Body { content: Content::File(part), entry: None }
     }
 
+    /// Sends bytes of a file as they come.
+    pub(crate) fn growing(
+        file: Arc<File>,
+        offset: u64,
+        left: u64,
+        progress: watch::Receiver<Progress>,
+    ) -> Body {
+        let part = FilePart { file, offset, left };
+        let growing = Growing { part, progress: Some(progress), more: None };
+        Body { content: Content::Growing(growing), entry: None }
+    }
+
     /// Has `entry` written at the end.
     pub(crate) fn logged(mut self, entry: Entry) -> Body {
         self.entry = Some(entry);
@@ -60,6 +86,7 @@ impl Body {
             Content::Empty => 0,
             Content::Text(text) => text.len() as u64,
             Content::File(part) => part.left,
+            Content::Growing(growing) => growing.part.left,
         }
     }
 }
@@ -70,13 +97,18 @@ impl hyper::body::Body for Body {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let data = match &mut self.content {
             Content::Empty => return Poll::Ready(None),
             Content::Text(text) => std::mem::take(text),
             Content::File(part) if part.left == 0 => return Poll::Ready(None),
-            Content::File(part) => match tokio::task::block_in_place(|| part.next()) {
+            Content::Growing(growing) if growing.part.left == 0 => return Poll::Ready(None),
+            Content::Growing(growing) => match ready!(growing.next(cx)) {
+                Ok(data) => data,
+                Err(e) => return Poll::Ready(Some(Err(e))),
+            },
+            Content::File(part) => match tokio::task::block_in_place(|| part.next(part.left)) {
                 Ok(data) => data,
                 Err(e) => return Poll::Ready(Some(Err(e))),
             },
@@ -99,9 +131,41 @@ impl hyper::body::Body for Body {
     }
 }
 
+impl Growing {
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let offset = self.part.offset;
+        if let Some(progress) = self.progress.take() {
+            self.more = Some(Box::pin(wait(progress, offset)));
+        }
+        let Some(more) = &mut self.more else {
+            return Poll::Ready(Err(io::Error::other("polled after its end")));
+        };
+        let (progress, there) = ready!(more.as_mut().poll(cx));
+        self.more = None;
+        let there = there?;
+        self.progress = Some(progress);
+        Poll::Ready(tokio::task::block_in_place(|| self.part.next(there - offset)))
+    }
+}
+
+/// Waits until there is more than `offset` bytes; gives how many there are.
+async fn wait(mut progress: watch::Receiver<Progress>, offset: u64) -> Waited {
+    let there = match progress.wait_for(|p| p.there > offset || p.ended.is_some()).await {
+        Ok(found) if found.there > offset => Ok(found.there),
+        Ok(found) => Err(io::Error::other(match &found.ended {
+            Some(Err(why)) => why.clone(),
+            _ => "it ended too early".to_owned(),
+        })),
+        Err(_) => Err(io::Error::other("nobody fetches it any more")),
+    };
+    (progress, there)
+}
+
 impl FilePart {
-    fn next(&mut self) -> io::Result<Bytes> {
-        let mut buffer = vec![0; self.left.min(PART_BYTES) as usize];
+    /// The next bytes, at most so many.
+    fn next(&mut self, bytes_max: u64) -> io::Result<Bytes> {
+        let count = self.left.min(bytes_max).min(PART_BYTES);
+        let mut buffer = vec![0; count as usize];
         let count = loop {
             match self.file.read_at(&mut buffer, self.offset) {
                 // Blobs do not shrink: the disk is damaged, and the client must not take it as all.

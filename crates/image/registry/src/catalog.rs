@@ -1,7 +1,8 @@
 //! What repositories hold, as names of the content store.
 //!
 //! ```text
-//! registry/manifest/<repository>!<digest>         → manifest or index
+//! registry/manifest/<repository>!<digest>         → manifest or index  labels: `subject`; `seen`, if it
+//!                                                   came from an upstream
 //! registry/tag/<repository>!<lower case>!<tag>    → manifest or index
 //! registry/blob/<repository>!<digest>             → blob       label: `seen`, Unix seconds
 //! registry/subject/<repository>!<subject>!<digest> → manifest or index that is about the subject
@@ -14,7 +15,7 @@
 
 use std::{
     collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use hako_content::{Named, Names, Result};
@@ -53,6 +54,10 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
+fn seen(named: &Named) -> Option<u64> {
+    named.labels.get(SEEN)?.parse().ok()
+}
+
 /// A blob of a repository.
 #[derive(Debug, Clone)]
 pub(crate) struct Linked {
@@ -63,8 +68,7 @@ pub(crate) struct Linked {
 
 impl Linked {
     fn of(named: Named) -> Linked {
-        let seen = named.labels.get(SEEN).and_then(|text| text.parse().ok()).unwrap_or(0);
-        Linked { descriptor: named.target, seen }
+        Linked { seen: seen(&named).unwrap_or(0), descriptor: named.target }
     }
 }
 
@@ -141,6 +145,52 @@ pub(crate) fn put_manifest(
     names.set(&manifest_name(repository, &descriptor.digest), descriptor, &labels)?;
     for tag in tags {
         names.set(&tag_name(repository, tag), descriptor, &none)?;
+    }
+    Ok(())
+}
+
+/// Lets a tag stand for a manifest of the repository.
+pub(crate) fn set_tag(
+    names: &Names<'_>,
+    repository: &Repository,
+    tag: &str,
+    digest: &Digest,
+) -> Result<()> {
+    let name = tag_name(repository, tag);
+    let Some(target) = manifest(names, repository, digest)? else { return Ok(()) };
+    match names.get(&name)? {
+        Some(named) if named.target.digest == *digest => Ok(()),
+        _ => names.set(&name, &target, &BTreeMap::new()),
+    }
+}
+
+/// Says that somebody asked for a manifest of an upstream's, where that is worth a row: when it was
+/// last said a while ago, seen from how long it is kept.
+pub(crate) fn touch_manifest(
+    names: &Names<'_>,
+    repository: &Repository,
+    digest: &Digest,
+    kept: Option<Duration>,
+) -> Result<()> {
+    let Some(mut named) = names.get(&manifest_name(repository, digest))? else { return Ok(()) };
+    let seen = seen(&named);
+    let is_fresh = |seen: u64| kept.is_none_or(|kept| now() < seen + kept.as_secs() / 4);
+    if seen.is_some_and(is_fresh) {
+        return Ok(());
+    }
+    named.labels.insert(SEEN.to_owned(), now().to_string());
+    names.set(&named.name, &named.target, &named.labels)
+}
+
+/// Removes the manifests of an upstream's that nobody asked for in so long, in all repositories.
+pub(crate) fn remove_unseen(names: &Names<'_>, age: Duration) -> Result<()> {
+    const START: &str = "registry/manifest/";
+    for named in names.between(START, &format!("{START}{END}"), usize::MAX)? {
+        let is_old = seen(&named).is_some_and(|seen| now().saturating_sub(seen) >= age.as_secs());
+        let name = named.name[START.len()..].split('!').next().unwrap_or_default();
+        if let Some(repository) = Repository::parse(name).filter(|_| is_old) {
+            remove_manifest(names, &repository, &named.target.digest)?;
+        }
     }
     Ok(())
 }

@@ -26,6 +26,8 @@ pub struct Ages {
     pub upload: Duration,
     /// Blobs of no manifest.
     pub blob: Duration,
+    /// Manifests that came from an upstream and that nobody asked for.
+    pub pulled: Option<Duration>,
 }
 
 /// What a collection removed.
@@ -41,6 +43,9 @@ type Suspects = BTreeMap<String, (Repository, Vec<Digest>, Vec<Digest>)>;
 
 pub(crate) fn collect(store: &Store, ages: Ages) -> hako_content::Result<Collected> {
     let uploads = store.remove_stale_uploads(ages.upload)?;
+    if let Some(age) = ages.pulled {
+        store.update(|names| catalog::remove_unseen(names, age))?;
+    }
     let suspects = suspects(store, ages.blob)?;
     for (repository, digests, seen_manifests) in suspects.into_values() {
         store.update(|names| take(names, &repository, &digests, &seen_manifests, ages.blob))?;
@@ -152,8 +157,9 @@ mod tests {
             })
             .unwrap();
 
-        let young = Ages { upload: Duration::from_secs(60), blob: Duration::from_secs(60) };
-        let old = Ages { upload: Duration::ZERO, blob: Duration::ZERO };
+        let young =
+            Ages { upload: Duration::from_secs(60), blob: Duration::from_secs(60), pulled: None };
+        let old = Ages { upload: Duration::ZERO, blob: Duration::ZERO, pulled: None };
         assert_eq!(collect(&store, young).unwrap().blobs, 0);
         assert_eq!(collect(&store, old).unwrap().blobs, 1, "the loose one");
         assert!(store.blob(&loose.digest).is_err());

@@ -6,6 +6,7 @@
 //! | `catalog` | repositories, tags, referrers: names of the content store |
 //! | `blobs`, `uploads`, `manifests`, `lists` | the endpoints |
 //! | `refusal` | the specification's errors |
+//! | `proxy` | a pull-through cache |
 //! | `collect` | abandoned uploads, blobs without a manifest, garbage |
 //! | `server`, `stream`, `tls` | connections |
 //! | `door`, `login`, `token`, `keys`, `issue` | who may do what |
@@ -35,6 +36,7 @@ mod keys;
 mod lists;
 mod login;
 mod manifests;
+mod proxy;
 mod refusal;
 pub mod request;
 mod server;
@@ -49,6 +51,7 @@ use hako_content::Store;
 
 pub use access::Log;
 pub use collect::Ages;
+pub use proxy::Upstream;
 pub use token::Tokens;
 
 /// What this crate's functions return.
@@ -61,6 +64,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Nothing changes: no push, no deletion, no collection.
     pub read_only: bool,
+    /// Where what is not here comes from; nothing can be pushed then.
+    pub upstream: Option<Upstream>,
     /// Whether manifests, tags and blobs can be deleted.
     pub deletes: bool,
     /// Whether manifests may name blobs that are not there.
@@ -98,6 +103,7 @@ impl Options {
         Options {
             listen,
             read_only: false,
+            upstream: None,
             deletes: true,
             sparse: false,
             warnings: Vec::new(),
@@ -109,7 +115,7 @@ impl Options {
             connections_max: 1000,
             uploads_max: 10_000,
             stall: Duration::from_secs(60),
-            ages: Ages { upload: hours(7 * 24), blob: hours(24) },
+            ages: Ages { upload: hours(7 * 24), blob: hours(24), pulled: None },
             collect_every: hours(1),
             shutdown: Duration::from_secs(10),
         }
@@ -152,6 +158,14 @@ pub enum Error {
         /// The line's number, from 1.
         line: usize,
     },
+    /// The upstream cannot be one.
+    #[error("upstream {address}: {why}")]
+    Upstream {
+        /// Which.
+        address: String,
+        /// Why.
+        why: String,
+    },
     /// A file without a key that tokens could be believed by.
     #[error("keys: {}: {why}", path.display())]
     Keys {
@@ -183,8 +197,9 @@ pub fn serve(store: &Store, options: Options, log: Log) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|source| Error::Runtime { call: "starting threads", source })?;
-    let state = server::State::new(store.clone(), options, log)?;
-    let served = runtime.block_on(server::run(Arc::new(state)));
+    // Held until the end: it has threads of its own, which must not end on a thread of these.
+    let state = Arc::new(server::State::new(store.clone(), options, log)?);
+    let served = runtime.block_on(server::run(Arc::clone(&state)));
     // Threads that wait for a slow disk end by themselves; the process does not wait for them.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served

@@ -69,6 +69,28 @@ pub(crate) fn tags(
             false => Err(Refusal::new(Code::NameUnknown, repository.as_str())),
         })
     })?;
+    Ok(tags_page(repository, found, count))
+}
+
+/// The tags that somebody else has listed, in our order and pages.
+pub(crate) fn tags_of(
+    repository: &Repository,
+    asked: &Asked,
+    mut tags: Vec<String>,
+) -> Result<Response<Body>, Refusal> {
+    let count = page(asked, TAGS_MAX)?.min(TAGS_MAX);
+    let key = |tag: &str| (tag.to_ascii_lowercase(), tag.to_owned());
+    tags.retain(|tag| hako_oci::reference::is_tag(tag));
+    tags.sort_by_cached_key(|tag| key(tag));
+    tags.dedup();
+    if let Some(last) = asked.query("last").filter(|last| !last.is_empty()) {
+        let last = key(last);
+        tags.retain(|tag| key(tag) > last);
+    }
+    Ok(tags_page(repository, tags, count))
+}
+
+fn tags_page(repository: &Repository, found: Vec<String>, count: usize) -> Response<Body> {
     let (tags, more) = split(found, count);
     let mut headers = Vec::new();
     if let (true, Some(last)) = (more, tags.last()) {
@@ -77,7 +99,7 @@ pub(crate) fn tags(
             .push(("Link", format!("</v2/{name}/tags/list?last={last}&n={count}>; rel=\"next\"")));
     }
     let text = json!({ "name": repository.as_str(), "tags": tags }).to_string();
-    Ok(json_answer(text, "application/json", &headers))
+    json_answer(text, "application/json", &headers)
 }
 
 /// `GET /v2/_catalog`.
@@ -142,13 +164,33 @@ pub(crate) fn referrers(
             format!("</v2/{name}/referrers/{subject}?last={last}{filter}>; rel=\"next\""),
         ));
     }
+    Ok(referrers_page(wanted, &manifests, headers))
+}
+
+/// The referrers that somebody else has listed.
+pub(crate) fn referrers_of(
+    asked: &Asked,
+    mut found: Vec<Descriptor>,
+) -> Result<Response<Body>, Refusal> {
+    let wanted = asked.query("artifactType").filter(|wanted| !wanted.is_empty());
+    found.retain(|d| wanted.is_none() || d.artifact_type.as_deref() == wanted);
+    let manifests: Result<Vec<_>, _> = found.iter().map(serde_json::to_value).collect();
+    let manifests = manifests.map_err(|e| Refusal::fault(format!("JSON: {e}")))?;
+    Ok(referrers_page(wanted, &manifests, Vec::new()))
+}
+
+fn referrers_page(
+    wanted: Option<&str>,
+    manifests: &[serde_json::Value],
+    mut headers: Vec<(&'static str, String)>,
+) -> Response<Body> {
     if wanted.is_some() {
         headers.push(("OCI-Filters-Applied", "artifactType".to_owned()));
     }
     let text = json!({
         "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests,
     });
-    Ok(json_answer(text.to_string(), media_type::OCI_INDEX, &headers))
+    json_answer(text.to_string(), media_type::OCI_INDEX, &headers)
 }
 
 /// A referrer's descriptor: with its annotations and with what it is.

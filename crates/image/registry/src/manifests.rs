@@ -199,6 +199,11 @@ async fn receive(state: &State, asked: &Asked, body: &mut Incoming) -> Result<Ve
     Ok(bytes)
 }
 
+/// What a manifest of this type is about, if it is one.
+pub(crate) fn subject(media_type: &str, bytes: &[u8]) -> Result<Option<Digest>, Refusal> {
+    Ok(Document::parse(Some(media_type), bytes)?.subject)
+}
+
 /// What matters of a manifest that is pushed.
 #[derive(Debug)]
 struct Document {

@@ -19,6 +19,7 @@ pub(crate) enum Code {
     NameUnknown,
     SizeInvalid,
     Unauthorized,
+    Denied,
     Unsupported,
     TooManyRequests,
     /// Docker's own: a page's size that is no number.
@@ -77,6 +78,7 @@ const CODES: &[(Code, &str, StatusCode, &str)] = &[
         "provided length did not match content length",
     ),
     (Code::Unauthorized, "UNAUTHORIZED", StatusCode::UNAUTHORIZED, "authentication required"),
+    (Code::Denied, "DENIED", StatusCode::FORBIDDEN, "requested access to the resource is denied"),
     (
         Code::Unsupported,
         "UNSUPPORTED",
@@ -203,6 +205,7 @@ mod tests {
             Code::NameUnknown,
             Code::SizeInvalid,
             Code::Unauthorized,
+            Code::Denied,
             Code::Unsupported,
             Code::TooManyRequests,
             Code::PaginationNumberInvalid,

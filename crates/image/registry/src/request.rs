@@ -12,7 +12,7 @@ use crate::refusal::{Code, Refusal};
 pub const NAME_BYTES_MAX: usize = 255;
 
 /// A repository's name, which follows the grammar.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Repository(String);
 
 impl Repository {

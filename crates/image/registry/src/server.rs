@@ -41,6 +41,7 @@ use crate::{
     collect,
     door::{self, Door, Granted},
     lists, manifests,
+    proxy::{self, Proxy},
     refusal::{self, Code, Refusal},
     request::{self, Route, route},
     stream::Stream,
@@ -72,6 +73,7 @@ pub(crate) struct State {
     pub options: Options,
     pub hashed: uploads::HashStates,
     pub metrics: Arc<Metrics>,
+    pub proxy: Option<Proxy>,
     warnings: Vec<HeaderValue>,
     door: RwLock<Arc<Door>>,
     tls: RwLock<Option<TlsAcceptor>>,
@@ -83,10 +85,11 @@ impl State {
         let door = RwLock::new(Arc::new(Door::new(&options)?));
         let tls = RwLock::new(acceptor(&options)?);
         let warnings = refusal::warnings(&options.warnings)?;
+        let proxy = options.upstream.as_ref().map(Proxy::new).transpose()?;
         let metrics = Arc::new(Metrics::default());
         metrics.uploads.store(store.uploads()?.len() as u64, Relaxed);
         let hashed = uploads::HashStates::default();
-        Ok(State { store, options, hashed, metrics, warnings, door, tls, log })
+        Ok(State { store, options, hashed, metrics, proxy, warnings, door, tls, log })
     }
 
     /// Reads anew the files that say who may come in and who we are.
@@ -95,6 +98,11 @@ impl State {
         *self.door.write().unwrap_or_else(PoisonError::into_inner) = door;
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
         Ok(())
+    }
+
+    /// Logs something that is no request.
+    pub(crate) fn tell(&self, name: &str, fields: serde_json::Value) {
+        event(&self.log, name, fields);
     }
 
     fn door(&self) -> Arc<Door> {
@@ -403,7 +411,7 @@ async fn respond(
 }
 
 async fn dispatch(
-    state: &State,
+    state: &Arc<State>,
     method: &Method,
     path: &str,
     asked: &Asked,
@@ -420,6 +428,25 @@ async fn dispatch(
     if delete && !state.options.deletes && !matches!(route, Route::Upload(..)) {
         return Err(Refusal::new(Code::Unsupported, "this registry deletes nothing"));
     }
+    let route = match (&state.proxy, route) {
+        (Some(_), _) if !get => {
+            return Err(Refusal::new(Code::Unsupported, "this registry is a pull-through cache"));
+        }
+        // What an upstream may know, too.
+        (Some(proxy), Route::Tags(repository)) => {
+            return proxy::tags(state, proxy, &repository, asked).await;
+        }
+        (Some(proxy), Route::Referrers(repository, subject)) => {
+            return proxy::referrers(state, proxy, &repository, &subject, asked).await;
+        }
+        (Some(proxy), Route::Manifest(repository, name)) => {
+            return proxy::manifest(state, proxy, &repository, &name, asked).await;
+        }
+        (Some(proxy), Route::Blob(repository, digest)) => {
+            return proxy::blob(state, proxy, &repository, &digest, asked).await;
+        }
+        (_, route) => route,
+    };
     match route {
         Route::Root if get => Ok(plain("{}", "application/json")),
         Route::Metrics if get => Ok(plain(state.metrics.text(), "text/plain; version=0.0.4")),

@@ -10,7 +10,7 @@
 //! | `endpoint` | the hosts that have a repository |
 //! | `net`, `url` | connections and addresses |
 //! | `send`, `auth`, `challenge` | one request: credentials, redirects, retries, bounds |
-//! | `repository`, `blob`, `upload` | what the specification has |
+//! | `repository`, `blob`, `upload`, `upstream` | what the specification has |
 //! | `download` | a file of any other server |
 //!
 //! A registry is not trusted: everything that it sends has a bound in bytes and in time, content is
@@ -41,6 +41,7 @@ mod net;
 mod repository;
 mod send;
 mod upload;
+mod upstream;
 mod url;
 
 pub use crate::{

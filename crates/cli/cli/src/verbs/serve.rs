@@ -11,7 +11,7 @@ use std::{
 
 use hako_engine::{
     Places,
-    serve::{self, Log, Options, Tokens},
+    serve::{self, Log, Options, Tokens, Upstream},
 };
 
 use crate::{
@@ -38,6 +38,10 @@ struct Serve {
     service: Option<String>,
     issuer: Option<String>,
     keys: Vec<PathBuf>,
+    proxy: Option<String>,
+    proxy_user: Option<String>,
+    proxy_password: Option<PathBuf>,
+    proxy_ttl: Duration,
 }
 
 const FLAGS: &[Group<Serve>] = &[
@@ -180,6 +184,46 @@ const FLAGS: &[Group<Serve>] = &[
         ],
     },
     Group {
+        heading: "Pull-through cache",
+        flags: &[
+            Flag::one(
+                "proxy",
+                None,
+                "URL",
+                "Fetch what is not here from this registry, and keep it",
+                |o: &mut Serve, v| {
+                    o.proxy = Some(v.to_owned());
+                    Ok(())
+                },
+            ),
+            Flag::one("proxy-username", None, "NAME", "Who we are to it", |o: &mut Serve, v| {
+                o.proxy_user = Some(v.to_owned());
+                Ok(())
+            }),
+            Flag::one(
+                "proxy-password-file",
+                None,
+                "FILE",
+                "File with the password",
+                |o: &mut Serve, v| {
+                    o.proxy_password = Some(v.into());
+                    Ok(())
+                },
+            )
+            .completes(Completes::File),
+            Flag::one(
+                "proxy-ttl",
+                None,
+                "duration",
+                "Keep what nobody asks for so long, 0s for ever (default 168h)",
+                |o: &mut Serve, v| {
+                    o.proxy_ttl = duration(v)?;
+                    Ok(())
+                },
+            ),
+        ],
+    },
+    Group {
         heading: "Limits",
         flags: &[
             Flag::one(
@@ -279,6 +323,10 @@ pub(super) const SERVE: Verb = Verb {
             service: None,
             issuer: None,
             keys: Vec::new(),
+            proxy: None,
+            proxy_user: None,
+            proxy_password: None,
+            proxy_ttl: Duration::from_secs(168 * 3600),
         };
         verb.parse(FLAGS, Order::Anywhere, args, &mut asked)?;
         asked.options.tls = match (asked.certificates, asked.key) {
@@ -298,6 +346,26 @@ pub(super) const SERVE: Verb = Verb {
                 ));
             }
         };
+        let user = match (asked.proxy_user, asked.proxy_password) {
+            (Some(user), Some(file)) => Some((user, file)),
+            (None, None) => None,
+            _ => {
+                let message = "--proxy-username and --proxy-password-file belong together";
+                return Err(Failure::new(message));
+            }
+        };
+        let ttl = Some(asked.proxy_ttl).filter(|ttl| !ttl.is_zero());
+        match asked.proxy {
+            Some(_) if asked.options.read_only => {
+                return Err(Failure::new("--proxy and --read-only exclude each other"));
+            }
+            Some(address) => {
+                asked.options.ages.pulled = ttl;
+                asked.options.upstream = Some(Upstream { address, user, ttl });
+            }
+            None if user.is_some() => return Err(Failure::new("--proxy-username needs --proxy")),
+            None => {}
+        }
         let users = asked.options.htpasswd.is_some();
         if users && asked.options.tokens.is_some() {
             return Err(Failure::new("--htpasswd and --auth-realm exclude each other"));
