@@ -163,6 +163,14 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory can be written")
 }
 
+/// The content of a gzip member.
+pub fn gunzip(bytes: &[u8]) -> Vec<u8> {
+    let mut content = Vec::new();
+    let mut decoder = flate2::read::GzDecoder::new(bytes);
+    std::io::Read::read_to_end(&mut decoder, &mut content).expect("a gzip member");
+    content
+}
+
 /// SHA-256 as `<hex>`.
 pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;

@@ -27,6 +27,8 @@ pub struct Image {
     pub gzip: bool,
     /// When it was made, RFC 3339.
     pub created: String,
+    /// What it says that it runs on.
+    pub architecture: String,
 }
 
 /// The files of an archive, in order.
@@ -40,7 +42,8 @@ impl Image {
             "Cmd": ["sh"],
         });
         let created = "2020-01-01T00:00:00Z".to_owned();
-        Self { layers, config, names: vec![name.to_owned()], gzip: false, created }
+        let architecture = architecture().to_owned();
+        Self { layers, config, names: vec![name.to_owned()], gzip: false, created, architecture }
     }
 
     /// An image with a busybox userland, users `root`, `nobody` (65534) and `app` (1000:1000).
@@ -55,7 +58,7 @@ impl Image {
         let history: Vec<Value> =
             diff_ids.iter().map(|_| json!({"created_by": "hako-tests"})).collect();
         let document = json!({
-            "architecture": architecture(),
+            "architecture": self.architecture,
             "os": "linux",
             "created": self.created,
             "config": self.config,

@@ -23,11 +23,12 @@ fn app() -> Image {
 }
 
 /// An index of two images in `app:all`; gives its digest.
-fn index(content: &Content) -> String {
+pub(crate) fn index(content: &Content) -> String {
     let mut entries = Vec::new();
     for architecture in ["riscv64", architecture()] {
         let mut image = app();
-        image.config = json!({"Labels": {"for": architecture}});
+        image.config = json!({"Labels": {"for": architecture}, "Cmd": ["sh"]});
+        image.architecture = architecture.to_owned();
         let digest = content.add(&image, "app", architecture);
         let size = content.manifest_bytes(&format!("app@{digest}")).map(|bytes| bytes.len());
         entries.push(json!({
@@ -135,7 +136,7 @@ pub(crate) const CASES: &[Case] = &[
     }),
     Case::new("copy-words", COPY, "places that are none", || {
         let client = Client::new();
-        client.call(&["copy", "dir:/x", "oci:y"]).exits(1).complains("is no place for an image");
+        client.call(&["copy", "ostree:/x", "oci:y"]).exits(1).complains("is no place for an image");
         client.call(&["copy", "oci:/nonexistent", "oci:y"]).exits(1).complains("/nonexistent");
     }),
 ];

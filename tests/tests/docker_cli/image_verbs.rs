@@ -152,7 +152,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("image-prune", PRUNE, "dangling ones; with -a all that nobody uses", || {
         let hako = Hako::with_busybox();
         load(&hako, "used:1", |image| {
-            image.config = serde_json::json!({"Labels": {"k": "used"}, "Cmd": ["sh"]})
+            image.config = serde_json::json!({"Labels": {"k": "used"}, "Cmd": ["sh"]});
         });
         load(&hako, "free:1", |image| image.config = serde_json::json!({"Labels": {"k": "free"}}));
         load(&hako, "gone:1", |image| image.config = serde_json::json!({"Labels": {"k": "gone"}}));

@@ -1,7 +1,8 @@
 //! Images from and to registries, and who we are to them.
 
 use hako_image::{Copier, ImageStore, PullOptions, Pulled, PushedImage, Watch};
-pub use hako_image::{CopyOptions, Place};
+pub use hako_image::{CopyOptions, Place, PushOptions, Travel};
+pub use hako_layer::Codec;
 use hako_oci::{Descriptor, Reference};
 use hako_remote::Client;
 pub use hako_remote::{Config, Credentials, Stored};
@@ -45,9 +46,14 @@ impl Engine {
     }
 
     /// Pushes what a name with a tag stands for.
-    pub fn push(&self, name: &Reference, watch: &dyn Watch) -> Result<PushedImage> {
+    pub fn push(
+        &self,
+        name: &Reference,
+        options: &PushOptions,
+        watch: &dyn Watch,
+    ) -> Result<PushedImage> {
         let repository = self.registries()?.repository(name)?;
-        Ok(self.images()?.push(&repository, name, watch)?)
+        Ok(self.images()?.push(&repository, name, options, watch)?)
     }
 }
 

@@ -77,6 +77,7 @@ impl Store {
                     Err(e) => return Err(Error::io("rename", &from, e)),
                 }
                 collected.bytes += size;
+                tx.execute("DELETE FROM derived WHERE source = ?1", [digest.to_string()])?;
             }
             Ok(collected)
         })

@@ -60,6 +60,7 @@
 mod blob;
 mod children;
 mod collect;
+mod derived;
 mod error;
 mod ingest;
 mod lease;
@@ -95,7 +96,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// The longest manifest, index or configuration that is read at all. Registries take 4 MiB.
 pub const DOCUMENT_BYTES_MAX: u64 = 8 << 20;
 
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE reference (
         name TEXT PRIMARY KEY,
         digest TEXT NOT NULL,
@@ -109,7 +111,17 @@ const MIGRATIONS: &[&str] = &["
         media_type TEXT NOT NULL,
         PRIMARY KEY (id, digest, media_type)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE derived (
+        source TEXT NOT NULL,
+        how TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        PRIMARY KEY (source, how)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// The store. Cloning makes another handle to the same one.
 #[derive(Debug, Clone)]

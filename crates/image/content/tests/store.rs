@@ -329,3 +329,21 @@ fn processes_killed_at_any_instant_leave_a_whole_store() {
         }
     }
 }
+
+#[test]
+fn what_was_made_of_a_blob_is_known_as_long_as_the_blob_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let lease = store.lease().unwrap();
+    let source = lease.put_bytes("text/plain", b"source").unwrap().digest;
+    let made = hako_oci::Digest::sha256(b"made");
+    assert_eq!(store.derived(&source, "gzip").unwrap(), None);
+    store.set_derived(&source, "gzip", &made, 4).unwrap();
+    assert_eq!(store.derived(&source, "gzip").unwrap(), Some((made.clone(), 4)));
+    assert_eq!(store.derived(&source, "zstd").unwrap(), None);
+    store.collect().unwrap();
+    assert_eq!(store.derived(&source, "gzip").unwrap(), Some((made, 4)));
+    lease.release().unwrap();
+    store.collect().unwrap();
+    assert_eq!(store.derived(&source, "gzip").unwrap(), None);
+}

@@ -183,6 +183,25 @@ pub enum Error {
     /// A registry failed.
     #[error(transparent)]
     Remote(Box<hako_remote::Error>),
+    /// A layer could not be compressed.
+    #[error("compressing layer {digest}: {source}")]
+    Compress {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not all that a name stands for is here.
+    #[error(
+        "{name} stands for several images, and not all of them are here: {digest} is missing; \
+         pull it with --platform, or push one with --platform"
+    )]
+    Incomplete {
+        /// The name.
+        name: String,
+        /// What is missing.
+        digest: Digest,
+    },
     /// An instruction that `--change` does not take.
     #[error("{}: {}", shown(change), shown(why))]
     Change {

@@ -11,6 +11,7 @@
 //! | `load`, `save` | from there into the store, and back |
 //! | `import`, `change` | an image of one tar, and instructions for its configuration |
 //! | `pull`, `push`, `watch` | from a registry into the store, and back |
+//! | `recompress` | layers in the form in which they travel |
 //! | `copy` | from any place to any other, without the store |
 //! | `names` | what names of the content store mean |
 //! | `store`, `remove`, `inspect` | finding, naming, removing and showing |
@@ -43,6 +44,7 @@ mod names;
 mod progress;
 mod pull;
 mod push;
+mod recompress;
 mod remove;
 mod save;
 mod store;
@@ -62,7 +64,8 @@ pub use crate::{
     make::NewImage,
     progress::{LayerProgress, Progress},
     pull::{PullOptions, Pulled},
-    push::PushedImage,
+    push::{PushOptions, PushedImage},
+    recompress::Travel,
     remove::{Conflict, User, Users},
     save::{SaveFormat, SaveOptions},
     store::ImageStore,

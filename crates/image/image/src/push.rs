@@ -1,4 +1,5 @@
-//! Pushing: from the content store to a registry, byte by byte as it is.
+//! Pushing: from the content store to a registry, byte by byte as it is, but for layers that are not
+//! compressed: these are, on the way, as Docker and Podman do it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,18 +12,30 @@ use std::{
 };
 
 use hako_content::{Kind, Lease, children};
-use hako_oci::{Descriptor, Digest, Reference};
+use hako_oci::{Descriptor, Digest, Platform, Reference, image::Index};
 use hako_remote::{Document, Pushed, Repository};
 
 use crate::{
-    Error, ImageStore, Result, Step, Watch,
+    Error, ImageStore, Result, Step, Travel, Watch,
     names::{self, Catalog, Tag},
+    recompress::recompress,
 };
 
 /// Blobs that are pushed at once.
 const PUSHES: usize = 4;
 /// Indexes within indexes that are followed.
 const DEPTH_MAX: usize = 3;
+
+/// How to push.
+#[derive(Debug, Clone, Default)]
+pub struct PushOptions {
+    /// Only the image for this platform, and no index.
+    pub platform: Option<Platform>,
+    /// All images of an index, or it fails.
+    pub all_platforms: bool,
+    /// How layers travel.
+    pub travel: Travel,
+}
 
 /// An image that was pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +57,19 @@ struct Plan {
     documents: Vec<Document>,
     /// Configurations and layers, each once.
     blobs: Vec<Descriptor>,
+    /// Those of them that are known to be there.
+    there: Vec<Digest>,
     only_platform: bool,
+}
+
+/// What planning needs to know.
+struct Planner<'p> {
+    lease: &'p Lease,
+    repository: &'p Repository,
+    travel: Travel,
+    plan: Plan,
+    /// What turned out not to be here.
+    missing: Option<Digest>,
 }
 
 impl ImageStore {
@@ -59,10 +84,11 @@ impl ImageStore {
         &self,
         repository: &Repository,
         name: &Reference,
+        options: &PushOptions,
         watch: &dyn Watch,
     ) -> Result<PushedImage> {
         let lease = self.content().lease()?;
-        let pushed = self.push_held(repository, name, watch, &lease);
+        let pushed = self.push_held(repository, name, options, watch, &lease);
         let released = lease.release();
         let pushed = pushed?;
         released?;
@@ -73,6 +99,7 @@ impl ImageStore {
         &self,
         repository: &Repository,
         name: &Reference,
+        options: &PushOptions,
         watch: &dyn Watch,
         lease: &Lease,
     ) -> Result<PushedImage> {
@@ -87,69 +114,156 @@ impl ImageStore {
             Ok::<_, Error>((catalog, image))
         })?;
         let known = catalog.tags.get(name).ok_or_else(no_tag)?;
-        let plan = plan(lease, known, image)?;
-        for layer in &plan.blobs {
-            watch.layer(layer, Step::Waiting);
-        }
-        let sources = sources(&catalog, name, lease);
-        push_blobs(repository, lease, &plan.blobs, &sources, watch)?;
-        let Some((top, beneath)) = plan.documents.split_last() else { return Err(no_tag()) };
-        for document in beneath {
-            repository.put_manifest(&document.descriptor.digest.to_string(), document)?;
-        }
-        repository.put_manifest(tag, top)?;
-        Ok(PushedImage {
-            name: name.clone(),
-            digest: top.descriptor.digest.clone(),
-            size: top.descriptor.size,
-            only_platform: plan.only_platform,
-        })
+        let chosen = match &options.platform {
+            None => None,
+            Some(wanted) => Some(self.resolve_for(&name.to_string(), wanted)?.descriptor().clone()),
+        };
+        let planner = Planner::new(lease, repository, options.travel);
+        let plan = match chosen {
+            Some(manifest) => planner.all_of(&manifest)?,
+            None => planner.of_tag(known, image, name, options.all_platforms)?,
+        };
+        let (digest, size) = send(repository, lease, &plan, &catalog, name, tag, watch)?;
+        let only_platform = plan.only_platform;
+        Ok(PushedImage { name: name.clone(), digest, size, only_platform })
     }
 }
 
-/// All that a tag stands for, or, where the rest of an index is not here, this machine's image.
-fn plan(lease: &Lease, tag: &Tag, image: Option<Descriptor>) -> Result<Plan> {
-    let mut plan = Plan { documents: Vec::new(), blobs: Vec::new(), only_platform: false };
-    if add(&mut plan, lease, &tag.target, 0)? {
-        return Ok(plan);
-    }
-    plan = Plan { documents: Vec::new(), blobs: Vec::new(), only_platform: true };
-    match image {
-        Some(manifest) if add(&mut plan, lease, &manifest, 0)? => Ok(plan),
-        _ => Err(Error::Content(hako_content::Error::Missing(tag.image.clone()))),
-    }
-}
-
-/// Adds a document and all beneath it; false where something is not here.
-fn add(plan: &mut Plan, lease: &Lease, descriptor: &Descriptor, depth: usize) -> Result<bool> {
-    if depth > DEPTH_MAX {
-        return Err(Error::IndexDepth(descriptor.digest.clone()));
-    }
-    if !lease.keep(descriptor)? {
-        return Ok(false);
-    }
-    let bytes = lease.store().document(descriptor)?;
-    let kind = Kind::of(&descriptor.media_type);
-    let Some(below) = children(kind, &bytes) else {
-        let why = "it is neither a manifest nor an index".into();
-        return Err(Error::Damaged { name: descriptor.digest.to_string(), why });
+/// Sends what is planned, and gives the digest and size of what `word` means there then.
+fn send(
+    repository: &Repository,
+    lease: &Lease,
+    plan: &Plan,
+    catalog: &Catalog,
+    name: &Reference,
+    word: &str,
+    watch: &dyn Watch,
+) -> Result<(Digest, u64)> {
+    let Some((top, beneath)) = plan.documents.split_last() else {
+        return Err(Error::NoTag(name.familiar()));
     };
-    for child in below {
-        if kind == Kind::Index {
-            if !add(plan, lease, &child, depth + 1)? {
-                return Ok(false);
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        plan.blobs.iter().cloned().partition(|blob| plan.there.contains(&blob.digest));
+    for layer in &plan.blobs {
+        watch.layer(layer, Step::Waiting);
+    }
+    for layer in &known {
+        watch.layer(layer, Step::Present);
+    }
+    push_blobs(repository, lease, &unknown, &sources(catalog, name, lease), watch)?;
+    for document in beneath {
+        repository.put_manifest(&document.descriptor.digest.to_string(), document)?;
+    }
+    repository.put_manifest(word, top)?;
+    Ok((top.descriptor.digest.clone(), top.descriptor.size))
+}
+
+impl<'p> Planner<'p> {
+    fn new(lease: &'p Lease, repository: &'p Repository, travel: Travel) -> Planner<'p> {
+        let plan = Plan {
+            documents: Vec::new(),
+            blobs: Vec::new(),
+            there: Vec::new(),
+            only_platform: false,
+        };
+        Planner { lease, repository, travel, plan, missing: None }
+    }
+
+    /// All that is beneath a document, which must be here.
+    fn all_of(mut self, root: &Descriptor) -> Result<Plan> {
+        match self.add(root, 0)? {
+            Some(_) => Ok(self.plan),
+            None => {
+                let missing = self.missing.unwrap_or_else(|| root.digest.clone());
+                Err(Error::Content(hako_content::Error::Missing(missing)))
             }
-        } else if !plan.blobs.iter().any(|known| known.digest == child.digest) {
-            if !lease.keep(&child)? {
-                return Ok(false);
-            }
-            plan.blobs.push(child);
         }
     }
-    if !plan.documents.iter().any(|known| known.descriptor.digest == descriptor.digest) {
-        plan.documents.push(Document { descriptor: descriptor.clone(), bytes });
+
+    /// All that a tag stands for, or, where the rest of an index is not here, this machine's image.
+    fn of_tag(
+        mut self,
+        tag: &Tag,
+        image: Option<Descriptor>,
+        name: &Reference,
+        all_platforms: bool,
+    ) -> Result<Plan> {
+        if self.add(&tag.target, 0)?.is_some() {
+            return Ok(self.plan);
+        }
+        let missing = self.missing.take().unwrap_or_else(|| tag.target.digest.clone());
+        if all_platforms {
+            return Err(Error::Incomplete { name: name.familiar(), digest: missing });
+        }
+        let image = image.ok_or(Error::Content(hako_content::Error::Missing(missing)))?;
+        let mut planner = Planner::new(self.lease, self.repository, self.travel);
+        planner.plan.only_platform = true;
+        planner.all_of(&image)
     }
-    Ok(true)
+
+    /// Adds a document and all beneath it, and gives what it is there; `None` where something of it
+    /// is not here.
+    fn add(&mut self, descriptor: &Descriptor, depth: usize) -> Result<Option<Descriptor>> {
+        if depth > DEPTH_MAX {
+            return Err(Error::IndexDepth(descriptor.digest.clone()));
+        }
+        if !self.lease.keep(descriptor)? {
+            self.missing = Some(descriptor.digest.clone());
+            return Ok(None);
+        }
+        let bytes = self.lease.store().document(descriptor)?;
+        let mut document = Document { descriptor: descriptor.clone(), bytes };
+        let kind = Kind::of(&descriptor.media_type);
+        let damaged =
+            |why: &str| Error::Damaged { name: descriptor.digest.to_string(), why: why.to_owned() };
+        match kind {
+            Kind::Leaf => return Err(damaged("it is neither a manifest nor an index")),
+            Kind::Index => {
+                let parsed = Index::parse(&document.bytes);
+                let mut index = parsed.map_err(|e| damaged(&e.to_string()))?;
+                let before = index.clone();
+                for entry in &mut index.manifests {
+                    let Some(there) = self.add(entry, depth + 1)? else { return Ok(None) };
+                    *entry = there;
+                }
+                // What stays is sent byte by byte.
+                if index != before {
+                    let path = descriptor.digest.to_string();
+                    document.bytes = serde_json::to_vec(&index)
+                        .map_err(|source| Error::Json { path, source })?;
+                    let new = Descriptor::of(&descriptor.media_type, &document.bytes);
+                    (document.descriptor.digest, document.descriptor.size) = (new.digest, new.size);
+                }
+            }
+            Kind::Manifest => {
+                let below = children(kind, &document.bytes);
+                for child in below.ok_or_else(|| damaged("its manifest is none"))? {
+                    if !self.lease.keep(&child)? {
+                        self.missing = Some(child.digest);
+                        return Ok(None);
+                    }
+                }
+                let repository = self.repository;
+                let mut is_there = |blob: &Descriptor| Ok(repository.has_blob(blob)?);
+                let again = recompress(self.lease, &document, self.travel, &mut is_there)?;
+                if let Some((new, there)) = again {
+                    document = new;
+                    self.plan.there.extend(there.into_iter().map(|blob| blob.digest));
+                }
+                for child in children(kind, &document.bytes).unwrap_or_default() {
+                    if !self.plan.blobs.iter().any(|known| known.digest == child.digest) {
+                        self.plan.blobs.push(child);
+                    }
+                }
+            }
+        }
+        let descriptor = document.descriptor.clone();
+        let mut known = self.plan.documents.iter();
+        if !known.any(|known| known.descriptor.digest == descriptor.digest) {
+            self.plan.documents.push(document);
+        }
+        Ok(Some(descriptor))
+    }
 }
 
 /// For each blob, another repository of the same registry that has it, as far as is known here.

@@ -23,8 +23,10 @@
 pub mod apply;
 mod attributes;
 mod changes;
+mod compress;
 mod compression;
 mod error;
+mod joint;
 mod listing;
 mod merge;
 mod name;
@@ -36,6 +38,7 @@ mod tree;
 pub use crate::{
     apply::{Applied, ApplyOptions, Devices, Limits, Omitted, Onto, apply},
     changes::{Change, WriteOptions, changes, write_changes},
+    compress::{Codec, CodecError, compress},
     compression::{Compression, decompress},
     error::{Error, Result},
     listing::{Listing, check, digest_tar, keep, list},

@@ -4,14 +4,16 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 
 use hako_engine::{
     Engine, Error, PullOptions, Pulled,
-    registry::{self, CopyOptions, CopyRequest, Credentials, Place, Stored},
+    registry::{
+        self, Codec, CopyOptions, CopyRequest, Credentials, Place, PushOptions, Stored, Travel,
+    },
     tty::RawMode,
 };
 use hako_oci::{Platform, Reference};
 
 use crate::{
     failure::{Failure, say, success},
-    flag::{self, Completes, Flag, Group, Order},
+    flag::{self, Completes, Flag, Group, Order, parse_integer},
     progress::{self, Out, Show},
     verb::{Topic, Verb},
 };
@@ -153,6 +155,28 @@ fn one(
 struct Push {
     all_tags: bool,
     quiet: bool,
+    options: PushOptions,
+    format: Option<String>,
+    level: Option<i32>,
+    force: bool,
+}
+
+impl Push {
+    /// What the flags of compression come to together.
+    fn travel(&self) -> Result<Travel, Failure> {
+        let codec = match self.format.as_deref() {
+            Some("none") if self.level.is_some() => {
+                return Err(Failure::new("--compression-level needs a format that compresses"));
+            }
+            Some("none") if self.force => return Ok(Travel::Plain),
+            Some("none") => return Ok(Travel::AsIs),
+            Some(format) => format.parse::<Codec>().map_err(invalid)?,
+            None => Codec::GZIP,
+        };
+        let codec = self.level.map_or(Ok(codec), |level| codec.with_level(level));
+        let codec = codec.map_err(invalid)?;
+        Ok(if self.force { Travel::Anew(codec) } else { Travel::Compressed(codec) })
+    }
 }
 
 const PUSH_FLAGS: &[Group<Push>] = &[Group {
@@ -171,6 +195,55 @@ const PUSH_FLAGS: &[Group<Push>] = &[Group {
             o.quiet = v == "true";
             Ok(())
         }),
+        Flag::one(
+            "platform",
+            None,
+            "string",
+            "Push only the image for this platform, without its index",
+            |o, v| {
+                o.options.platform = Some(platform(v)?);
+                Ok(())
+            },
+        ),
+        Flag::switch(
+            "all-platforms",
+            None,
+            "Push every image of an index, or fail if one is not here",
+            |o, v| {
+                o.options.all_platforms = v == "true";
+                Ok(())
+            },
+        ),
+        Flag::one(
+            "compression-format",
+            None,
+            "string",
+            "gzip, zstd or none, for layers that are not compressed (default gzip)",
+            |o: &mut Push, v| {
+                o.format = Some(v.into());
+                Ok(())
+            },
+        )
+        .completes(Completes::Words(&["gzip", "zstd", "none"])),
+        Flag::one("compression-level", None, "int", "How small: 1 to 12, with zstd 22", |o, v| {
+            o.level = Some(parse_integer(v)?);
+            Ok(())
+        }),
+        Flag::switch(
+            "force-compression",
+            None,
+            "Compress layers anew that are compressed in another way",
+            |o, v| {
+                o.force = v == "true";
+                Ok(())
+            },
+        ),
+        Flag::switch(
+            "disable-content-trust",
+            None,
+            "Do not sign the image, as always (default true)",
+            |_, _| Ok(()),
+        ),
     ],
 }];
 
@@ -181,6 +254,8 @@ pub(super) const PUSH: Verb = Verb {
     usage: "[OPTIONS] NAME[:TAG]",
     about: "Send an image to a registry",
     more: "What is pushed is what is here, byte by byte: an image that was pulled keeps its digest.\n\
+           Layers that are not compressed, as those of archives and of images made here, are sent\n\
+           as gzip, and always as the same bytes; --compression-format none sends them as they are.\n\
            A layer that is there costs one question; one that another repository of the registry\n\
            has is mounted from there. Files and environment: see `hako pull --help`.",
     words: Completes::Nothing,
@@ -189,6 +264,7 @@ pub(super) const PUSH: Verb = Verb {
     run: |app, verb, args| {
         let mut options = Push::default();
         let words = verb.parse(PUSH_FLAGS, Order::Anywhere, args, &mut options)?;
+        options.options.travel = options.travel()?;
         let typed: Reference = words[0].parse().map_err(invalid)?;
         if typed.digest().is_some() {
             return Err(Failure::new("cannot push a digest reference"));
@@ -216,7 +292,7 @@ pub(super) const PUSH: Verb = Verb {
         }
         for name in names {
             let show = Show::new(progress::PUSH, Out::Stdout, options.quiet, None);
-            let pushed = engine.push(&name, &show).inspect_err(|_| show.end())?;
+            let pushed = engine.push(&name, &options.options, &show).inspect_err(|_| show.end())?;
             if options.quiet {
                 print(&format!("{name}\n"))?;
                 continue;
