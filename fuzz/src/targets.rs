@@ -2,6 +2,7 @@
 
 mod documents;
 mod images;
+mod packages;
 mod text;
 
 /// One target.
@@ -70,6 +71,12 @@ pub const TARGETS: &[Target] = &[
         name: "archive",
         seeds: images::archives,
         run: images::archive,
+        mend: crate::mutate::mend_tar,
+    },
+    Target {
+        name: "assemble",
+        seeds: images::tars,
+        run: packages::assemble,
         mend: crate::mutate::mend_tar,
     },
 ];

@@ -78,8 +78,21 @@ pub struct WriteOptions {
 ///
 /// Nobody should write to it meanwhile: a file that becomes shorter is an error.
 pub fn write_changes<W: Write>(upper: &Root, out: W, options: WriteOptions) -> Result<W> {
+    write_some_changes(upper, out, options, &mut |_| true)
+}
+
+/// Like [`write_changes`], for those changes that `keep` wants.
+pub fn write_some_changes<W: Write>(
+    upper: &Root,
+    out: W,
+    options: WriteOptions,
+    keep: &mut dyn FnMut(&Change<'_>) -> bool,
+) -> Result<W> {
     let mut tar = Writer::new(out);
     changes(upper, &mut |change| {
+        if !keep(&change) {
+            return Ok(());
+        }
         match change {
             Change::Entry { header, content } => {
                 let header = Header { mtime: clamp(header.mtime, options), ..header.clone() };
