@@ -521,6 +521,35 @@ pub fn syncfs(fd: BorrowedFd<'_>) -> Result<()> {
     Ok(sys::syncfs(fd)?)
 }
 
+/// How much [`Writeback`] lets gather.
+const WRITEBACK_BYTES: u64 = 8 << 20;
+
+/// Has the kernel write a file that grows while it grows, so that who syncs it at its end does not
+/// wait for all of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Writeback {
+    begun: u64,
+}
+
+impl Writeback {
+    /// To be told now and then that the file has so many bytes. Waits for nothing.
+    pub fn grown_to(&mut self, fd: BorrowedFd<'_>, bytes: u64) -> Result<()> {
+        let more = bytes.saturating_sub(self.begun);
+        if more < WRITEBACK_BYTES {
+            return Ok(());
+        }
+        let (at, more) = (self.begun as i64, more as i64);
+        // SAFETY: takes no pointer; the descriptor is open as long as it is borrowed.
+        let done =
+            unsafe { libc::sync_file_range(fd.as_raw_fd(), at, more, libc::SYNC_FILE_RANGE_WRITE) };
+        self.begun = bytes;
+        match done {
+            0 => Ok(()),
+            _ => Err(Errno::of(&std::io::Error::last_os_error())),
+        }
+    }
+}
+
 /// How [`flock`] locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::Path,
 };
 
@@ -106,6 +107,8 @@ impl Store {
                 // What is not named like a blob is not ours to delete.
                 let Ok(digest) = name.parse() else { continue };
                 match entry.metadata() {
+                    // Who keeps it under another name frees its bytes.
+                    Ok(metadata) if metadata.nlink() > 1 => blobs.push(Dead { digest, size: 0 }),
                     Ok(metadata) => blobs.push(Dead { digest, size: metadata.len() }),
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                     Err(e) => return Err(Error::io("stat", &entry.path(), e)),

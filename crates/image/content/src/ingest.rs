@@ -3,11 +3,12 @@
 use std::{
     fs::{self, File, Permissions},
     io::{self, Write},
-    os::unix::fs::PermissionsExt,
+    os::{fd::AsFd as _, unix::fs::PermissionsExt},
     path::PathBuf,
 };
 
 use hako_oci::{Algorithm, Descriptor, Digest};
+use hako_sys::fs::Writeback;
 use sha2::Digest as _;
 
 use crate::{Error, Lease, Result, owned};
@@ -21,6 +22,7 @@ pub struct Ingest<'l> {
     hasher: Hasher,
     size: u64,
     bytes_max: u64,
+    writeback: Writeback,
 }
 
 impl<'l> Ingest<'l> {
@@ -30,7 +32,15 @@ impl<'l> Ingest<'l> {
         bytes_max: u64,
     ) -> Result<Ingest<'l>> {
         let (file, path) = owned::create(&lease.store().part("ingest"))?;
-        Ok(Ingest { lease, file, path, hasher: Hasher::new(algorithm), size: 0, bytes_max })
+        Ok(Ingest {
+            lease,
+            file,
+            path,
+            hasher: Hasher::new(algorithm),
+            size: 0,
+            bytes_max,
+            writeback: Writeback::default(),
+        })
     }
 
     /// Bytes written so far.
@@ -45,6 +55,8 @@ impl<'l> Ingest<'l> {
             return Err(Error::TooLarge { bytes_max: self.bytes_max });
         }
         self.file.write_all(bytes).map_err(|e| Error::io("write", &self.path, e))?;
+        let written = self.writeback.grown_to(self.file.as_fd(), size);
+        written.map_err(|e| Error::io("sync_file_range", &self.path, e.into()))?;
         self.hasher.update(bytes);
         self.size = size;
         Ok(())

@@ -7,12 +7,16 @@
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use hako_oci::Descriptor;
+use hako_sys::fs::Writeback;
 
 use crate::{Error, Lease, Result, Store, ingest::Hasher, owned, private_dir};
 
@@ -30,6 +34,7 @@ pub struct Partial<'l> {
     path: PathBuf,
     hasher: Hasher,
     size: u64,
+    writeback: Writeback,
 }
 
 impl Lease {
@@ -63,7 +68,9 @@ impl Lease {
             if is_at(&file, &path)? {
                 let hasher = Hasher::new(expected.digest.algorithm());
                 let expected = expected.clone();
-                let mut partial = Partial { lease: self, expected, file, path, hasher, size: 0 };
+                let writeback = Writeback::default();
+                let mut partial =
+                    Partial { lease: self, expected, file, path, hasher, size: 0, writeback };
                 partial.read_again()?;
                 return Ok(Some(partial));
             }
@@ -102,6 +109,8 @@ impl Partial<'_> {
             return Err(self.wrong_size(size));
         }
         self.file.write_all(bytes).map_err(|e| self.io("write", e))?;
+        let written = self.writeback.grown_to(self.file.as_fd(), size);
+        written.map_err(|e| self.io("sync_file_range", e.into()))?;
         self.hasher.update(bytes);
         self.size = size;
         Ok(())

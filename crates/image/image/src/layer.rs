@@ -7,9 +7,10 @@ use hako_layer::Compression;
 use hako_oci::{Descriptor, Digest, media_type};
 
 use crate::{
-    Error, Result,
+    Error, Progress, Result,
     archive::{Contents, Found},
     layout::LayerFile,
+    progress::Told,
 };
 
 /// How many first bytes tell what compresses a layer.
@@ -25,6 +26,7 @@ pub(crate) fn put(
     index: usize,
     layer: &LayerFile,
     diff_id: &Digest,
+    progress: Option<&Progress>,
 ) -> Result<Descriptor> {
     if let Some(descriptor) = &layer.descriptor {
         contents.put_as(&layer.path, lease, descriptor)?;
@@ -41,11 +43,31 @@ pub(crate) fn put(
                 return Err(mismatch(actual.clone()));
             }
             let descriptor = Descriptor::new(media_type::OCI_LAYER, diff_id.clone(), found.size);
-            match lease.put(&descriptor, found.reader) {
+            let reader: Box<dyn Read + Send> = match progress {
+                Some(progress) => {
+                    let (progress, diff_id) = (progress.clone(), diff_id.clone());
+                    Box::new(Told::new(found.reader, progress, diff_id, found.size))
+                }
+                None => found.reader,
+            };
+            match lease.put(&descriptor, reader) {
                 Err(hako_content::Error::DigestMismatch { actual, .. }) => Err(mismatch(actual)),
                 done => Ok(done.map(|()| descriptor)?),
             }
         }
+    }
+}
+
+/// Whether the layer lies in the archive as the tar with this diff ID, if it is what it should be.
+pub(crate) fn is_plain(
+    contents: &Contents,
+    lease: &Lease,
+    layer: &LayerFile,
+    diff_id: &Digest,
+) -> Result<bool> {
+    match &layer.descriptor {
+        Some(descriptor) => Ok(descriptor.digest == *diff_id),
+        None => Ok(compression(&mut find(contents, lease, &layer.path)?)? == Compression::None),
     }
 }
 

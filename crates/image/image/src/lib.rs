@@ -48,6 +48,7 @@ mod recompress;
 mod remove;
 mod save;
 mod store;
+mod storing;
 mod time;
 mod verify;
 mod watch;

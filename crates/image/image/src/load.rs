@@ -4,12 +4,7 @@
 //! until all of it is there; until then a lease and a hold keep it, and when loading fails, or is
 //! killed, it is garbage.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-};
+use std::{collections::BTreeMap, thread};
 
 use hako_content::{Lease, Names};
 use hako_oci::{Descriptor, Digest, Platform, Reference, image::Manifest, media_type};
@@ -18,10 +13,9 @@ use hako_snapshot::Layer;
 use crate::{
     Error, ImageStore, Limits, Progress, Result, Source,
     archive::Contents,
-    layer,
-    layout::{self, Candidate, Documents, Exact, LayerFile, platform_of},
+    layout::{self, Candidate, Documents, Exact, platform_of},
     names,
-    progress::Told,
+    storing::Storing,
 };
 
 /// How to load.
@@ -105,14 +99,13 @@ impl ImageStore {
         found: Candidate,
         options: &LoadOptions,
     ) -> Result<Stored> {
-        let diff_ids = &found.config.rootfs.diff_ids;
+        let storing = Storing::new(contents, lease, &found, options.progress.as_ref());
         // Both read the archive, or what of it is in the store already: storing mostly waits for
         // the disk, unpacking for the processor.
         let layers = thread::scope(|scope| {
-            let storing = scope.spawn(|| put_layers(contents, lease, &found.layers, diff_ids));
-            let progress = options.progress.as_ref();
-            let unpacked = self.unpack_layers(contents, lease, &found.layers, diff_ids, progress);
-            let layers = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let stored = scope.spawn(|| storing.run());
+            let unpacked = self.unpack_layers(&storing);
+            let layers = stored.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             // A wrong layer fails both; storing knows better which it is.
             let layers = layers?;
             unpacked.map(|()| layers)
@@ -131,33 +124,19 @@ impl ImageStore {
         }
     }
 
-    fn unpack_layers(
-        &self,
-        contents: &Contents,
-        lease: &Lease,
-        files: &[LayerFile],
-        diff_ids: &[Digest],
-        progress: Option<&Progress>,
-    ) -> Result<()> {
-        let layers: Vec<Layer<'_>> = files
-            .iter()
-            .zip(diff_ids)
-            .map(|(file, diff_id)| {
-                let told = progress.map(|progress| (progress.clone(), diff_id.clone()));
-                let open = move || match contents.find(&file.path, lease) {
-                    Ok(Some(found)) => Ok(match told.clone() {
-                        Some((progress, diff_id)) => {
-                            Box::new(Told::new(found.reader, progress, diff_id, found.size))
-                        }
-                        None => found.reader,
-                    }),
-                    Ok(None) => Err(io::ErrorKind::NotFound.into()),
-                    Err(e) => Err(io::Error::other(e)),
-                };
-                Layer { diff_id: diff_id.clone(), open: Box::new(open) }
-            })
-            .collect();
-        self.snapshots().ensure_layers(&layers).map_err(|e| diff_id_error(e, diff_ids))?;
+    fn unpack_layers(&self, storing: &Storing<'_>) -> Result<()> {
+        let layers = (0..storing.layers.len()).map(|index| {
+            let open = move || storing.open(index);
+            let stored = move || match storing.wait(index)? {
+                Some(blob) => Ok(self.stored_tar(&blob, &storing.diff_ids[index])),
+                None => Ok(None),
+            };
+            let diff_id = storing.diff_ids[index].clone();
+            Layer::new(diff_id, Box::new(open)).stored(Box::new(stored))
+        });
+        let layers: Vec<Layer<'_>> = layers.collect();
+        let ensured = self.snapshots().ensure_layers(&layers);
+        ensured.map_err(|e| diff_id_error(e, storing.diff_ids))?;
         Ok(())
     }
 }
@@ -171,45 +150,6 @@ pub(crate) fn diff_id_error(error: hako_snapshot::Error, diff_ids: &[Digest]) ->
         }
         other => Error::Snapshot(other),
     }
-}
-
-/// Two at once: while one waits for the disk, the other hashes.
-const STORING_THREADS: usize = 2;
-
-fn put_layers(
-    contents: &Contents,
-    lease: &Lease,
-    files: &[LayerFile],
-    diff_ids: &[Digest],
-) -> Result<Vec<Descriptor>> {
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<Vec<(usize, Descriptor)>> {
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let (Some(file), Some(diff_id)) = (files.get(index), diff_ids.get(index)) else {
-                return Ok(done);
-            };
-            let put = layer::put(contents, lease, index, file, diff_id);
-            // The other thread need not begin what will be thrown away.
-            done.push((index, put.inspect_err(|_| next.store(files.len(), Ordering::Relaxed))?));
-        }
-    };
-    let done = thread::scope(|scope| {
-        let others: Vec<_> = (1..STORING_THREADS).map(|_| scope.spawn(work)).collect();
-        let mut done = work();
-        for other in others {
-            let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            done = done.and_then(|mut done| {
-                done.extend(other?);
-                Ok(done)
-            });
-        }
-        done
-    });
-    let mut done = done?;
-    done.sort_by_key(|(index, _)| *index);
-    Ok(done.into_iter().map(|(_, descriptor)| descriptor).collect())
 }
 
 /// Stores the configuration and the manifest of an image that has none.

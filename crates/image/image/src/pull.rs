@@ -224,7 +224,15 @@ impl ImageStore {
                     let arrival = arrivals.get(&layer.digest).ok_or(io::ErrorKind::NotFound)?;
                     arrival.open(store)
                 };
-                Layer { diff_id: diff_id.clone(), open: Box::new(open) }
+                let stored = move || match layer.digest == *diff_id {
+                    true => {
+                        let arrival = arrivals.get(&layer.digest).ok_or(io::ErrorKind::NotFound)?;
+                        arrival.wait()?;
+                        Ok(self.stored_tar(&layer.digest, diff_id))
+                    }
+                    false => Ok(None),
+                };
+                Layer::new(diff_id.clone(), Box::new(open)).stored(Box::new(stored))
             })
             .collect();
         self.snapshots().ensure_layers(&layers).map_err(|e| diff_id_error(e, diff_ids))?;
@@ -414,6 +422,14 @@ impl Arrival {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Waits until all of it is in the store.
+    fn wait(&self) -> io::Result<()> {
+        match self.shared.wait(self.lock(), |_| false).ended {
+            Some(true) => Ok(()),
+            _ => Err(gone()),
         }
     }
 

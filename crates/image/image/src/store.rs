@@ -1,6 +1,6 @@
 //! The images of a store: finding, naming, unpacking.
 
-use std::{collections::BTreeSet, io, sync::Arc};
+use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc};
 
 use hako_content::{Names, Store};
 use hako_oci::{
@@ -126,10 +126,16 @@ impl ImageStore {
                     Ok(blob) => Ok(Box::new(blob) as Box<dyn io::Read + Send>),
                     Err(e) => Err(io::Error::other(e)),
                 };
-                Layer { diff_id: diff_id.clone(), open: Box::new(open) }
+                let stored = || Ok(self.stored_tar(&layer.digest, diff_id));
+                Layer::new(diff_id.clone(), Box::new(open)).stored(Box::new(stored))
             })
             .collect();
         self.snapshots.ensure_layers(&layers).map_err(|e| diff_id_error(e, diff_ids))
+    }
+
+    /// Where the tar of a layer lies, if its blob, which is in the store, is that tar.
+    pub(crate) fn stored_tar(&self, blob: &Digest, diff_id: &Digest) -> Option<PathBuf> {
+        (blob == diff_id).then(|| self.content.blob_path(diff_id))
     }
 
     /// Removes blobs and layers that no image needs, and returns how many bytes that freed.

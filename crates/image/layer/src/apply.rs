@@ -121,10 +121,6 @@ pub struct Omitted {
 pub struct Applied {
     /// The digest of the tar.
     pub diff_id: Digest,
-    /// The digest of the blob as it came.
-    pub blob: Digest,
-    /// The blob's size.
-    pub blob_bytes: u64,
     /// How the blob is compressed.
     pub compression: Compression,
     /// Bytes of all files together.
@@ -174,8 +170,6 @@ pub fn apply(layer: impl Read + Send, dest: &Root, options: &ApplyOptions) -> Re
     };
     Ok(Applied {
         diff_id: digests.diff_id,
-        blob: digests.blob,
-        blob_bytes: digests.blob_bytes,
         compression: digests.compression,
         size_bytes: outcome.bytes,
         entries: outcome.entries,

@@ -41,7 +41,7 @@ pub use crate::{
     compress::{Codec, CodecError, compress},
     compression::{Compression, decompress},
     error::{Error, Result},
-    listing::{Listing, check, digest_tar, keep, list},
+    listing::{Listing, check, digest_tar, is_plain, keep, keep_sparse, list},
     merge::Merge,
     pack::pack,
     settle::{copy_attributes, settle},

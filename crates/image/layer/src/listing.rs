@@ -15,7 +15,8 @@ use hako_tar::{Header, Kind};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Digests, Limits,
+    Compression, Digests, Limits,
+    compression::MAGIC_LEN,
     error::{Error, Result},
     stream,
 };
@@ -73,6 +74,28 @@ pub fn keep(
     tar.set_len(listing.tar_bytes).map_err(Error::Keep)?;
     sparse.set_len(listing.sparse_bytes).map_err(Error::Keep)?;
     Ok((listing, digests))
+}
+
+/// The same for a tar that is whole already, and whose digest somebody else checked: only what it
+/// has of sparse files is written.
+pub fn keep_sparse(tar: &File, sparse: &File, limits: &Limits) -> Result<Listing> {
+    let write = |piece: &[u8], offset| sparse.write_all_at(piece, offset);
+    let listing = list_with(tar, Some(&write), limits)?;
+    sparse.set_len(listing.sparse_bytes).map_err(Error::Keep)?;
+    Ok(listing)
+}
+
+/// Whether a layer is not compressed. The file's position stays.
+pub fn is_plain(layer: &File) -> io::Result<bool> {
+    let mut start = [0; MAGIC_LEN];
+    let mut length = 0;
+    while length < start.len() {
+        match layer.read_at(&mut start[length..], length as u64)? {
+            0 => break,
+            n => length += n,
+        }
+    }
+    Ok(Compression::detect(&start[..length]) == Compression::None)
 }
 
 /// The digest of a tar as it is kept.

@@ -75,6 +75,13 @@ impl Default for Merge {
 }
 
 impl Merge {
+    /// The tree of an index that [`write`](Merge::write) made: adding to it is adding to the layers
+    /// that it was made of.
+    pub fn of_index(index: &[u8]) -> Result<Merge> {
+        let tree = hako_erofs::read(index)?;
+        Ok(Merge { tree, is_base: false, ..Merge::default() })
+    }
+
     /// Adds a layer over those that were added before. `tag` is kept with its tar in the index.
     ///
     /// At mount time the devices are, for each layer: its tar, then its sparse content if

@@ -1,17 +1,19 @@
-//! The way of a blob: read, hash, decompress in one thread; hash the tar and use it in another.
+//! The way of a blob: read and decompress in one thread; hash the tar and use it in another.
 //!
-//! Inflating is the slowest part, so it has a thread for itself and for what comes before it;
-//! hashing the tar goes with applying it. Buffers go back and forth: their number and size bound
+//! Inflating is the slowest part, so it has a thread for itself; hashing the tar goes with applying
+//! it. Where nothing is to be inflated, that thread hashes. Buffers go back and forth: their number and size bound
 //! the memory.
 
 use std::{
     fs::File,
     io::{self, BufRead, Read, Write as _},
+    os::fd::AsFd as _,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
 };
 
 use hako_oci::Digest;
+use hako_sys::fs::Writeback;
 use sha2::{Digest as _, Sha256};
 
 use crate::{Compression, Error, Limits, Result, decompress};
@@ -22,11 +24,7 @@ const BUFFERS: usize = 8;
 /// What one pass over a blob computes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digests {
-    /// The digest of the blob as it came.
-    pub blob: Digest,
-    /// The blob's size.
-    pub blob_bytes: u64,
-    /// How it is compressed.
+    /// How the blob is compressed.
     pub compression: Compression,
     /// The digest of the tar in it.
     pub diff_id: Digest,
@@ -34,14 +32,14 @@ pub struct Digests {
     pub tar_bytes: u64,
 }
 
-/// Reads a blob to its end and computes its digests, without applying it.
+/// Reads a blob to its end and computes the digest of its tar, without applying it.
 pub fn digest(blob: impl Read + Send, limits: &Limits) -> Result<Digests> {
     let ((), digests) = with_tar(blob, limits, None, |_| Ok(()))?;
     Ok(digests)
 }
 
-/// Lets `f` read the tar in a blob, and computes the digests of both. What `f` leaves is read, so
-/// that the digests are of all of it. The tar is written to `copy`.
+/// Lets `f` read the tar in a blob, and computes its digest. What `f` leaves is read, so that the
+/// digest is of all of it. The tar is written to `copy`.
 pub(crate) fn with_tar<T>(
     blob: impl Read + Send,
     limits: &Limits,
@@ -60,6 +58,7 @@ pub(crate) fn with_tar<T>(
             full: full_receiver,
             empty: empty_sender,
             copy,
+            writeback: Writeback::default(),
             buffer: Vec::new(),
             position: 0,
             total: 0,
@@ -75,15 +74,11 @@ pub(crate) fn with_tar<T>(
         drop((full, empty));
         let produced = producer.join();
         let value = result?;
-        let Ok(Some((compression, blob_hasher, blob_bytes))) = produced else {
-            return Err(Error::Stream(io::Error::other("the decompressor stopped early")));
-        };
-        let blob = Digest::from_sha256(blob_hasher.finalize().into());
-        let diff_id = match hasher {
-            Some(hasher) => Digest::from_sha256(hasher.finalize().into()),
-            None => blob.clone(),
-        };
-        Ok((value, Digests { blob, blob_bytes, compression, diff_id, tar_bytes: total }))
+        let stopped = || Error::Stream(io::Error::other("the decompressor stopped early"));
+        let Ok(Some((compression, plain_hasher))) = produced else { return Err(stopped()) };
+        let hasher = hasher.or(plain_hasher).ok_or_else(stopped)?;
+        let diff_id = Digest::from_sha256(hasher.finalize().into());
+        Ok((value, Digests { compression, diff_id, tar_bytes: total }))
     })
 }
 
@@ -96,17 +91,17 @@ enum Piece {
     Failed(io::Error),
 }
 
-/// Reads and hashes the blob, and sends its content. `None` when nobody wants it any more, or
-/// after a failure, which was sent.
+/// Reads the blob, and sends its content; hashes it where it is the tar itself. `None` when nobody
+/// wants it any more, or after a failure, which was sent.
 fn produce(
     blob: impl Read + Send,
     limit: u64,
     full: &SyncSender<Piece>,
     empty: &Receiver<Vec<u8>>,
-) -> Option<(Compression, Sha256, u64)> {
-    let mut source = Hashing { inner: blob, hasher: Sha256::new(), bytes: 0 };
+) -> Option<(Compression, Option<Sha256>)> {
     let result = (|| {
-        let (compression, mut reader) = decompress(&mut source)?;
+        let (compression, mut reader) = decompress(blob)?;
+        let mut hasher = (compression == Compression::None).then(Sha256::new);
         if full.send(Piece::Start(compression)).is_err() {
             return Ok(None);
         }
@@ -127,12 +122,15 @@ fn produce(
             buffer.clear();
             (&mut reader).take(BUFFER as u64).read_to_end(&mut buffer)?;
             if buffer.is_empty() {
-                return Ok(Some(compression));
+                return Ok(Some((compression, hasher)));
             }
             total += buffer.len() as u64;
             if total > limit {
                 let what = "the size of the tar";
                 return Err(io::Error::other(Error::Limit { what, limit }));
+            }
+            if let Some(hasher) = &mut hasher {
+                hasher.update(&buffer);
             }
             if full.send(Piece::Bytes(buffer)).is_err() {
                 return Ok(None);
@@ -140,9 +138,9 @@ fn produce(
         }
     })();
     match result {
-        Ok(Some(compression)) => {
+        Ok(Some(done)) => {
             full.send(Piece::End).ok()?;
-            Some((compression, source.hasher, source.bytes))
+            Some(done)
         }
         Ok(None) => None,
         Err(e) => {
@@ -152,31 +150,17 @@ fn produce(
     }
 }
 
-struct Hashing<R> {
-    inner: R,
-    hasher: Sha256,
-    bytes: u64,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..n]);
-        self.bytes += n as u64;
-        Ok(n)
-    }
-}
-
 /// The tar, as it comes from the decompressor.
 pub(crate) struct TarStream<'c> {
     full: Receiver<Piece>,
     empty: SyncSender<Vec<u8>>,
     /// Gets the tar as well.
     copy: Option<&'c File>,
+    writeback: Writeback,
     buffer: Vec<u8>,
     position: usize,
     total: u64,
-    /// None where the blob is the tar: it is hashed already.
+    /// None where the blob is the tar: who reads it hashes it.
     hasher: Option<Sha256>,
     ended: bool,
 }
@@ -205,7 +189,12 @@ impl TarStream<'_> {
                 Ok(Piece::Start(_)) => self.hasher = Some(Sha256::new()),
                 Ok(Piece::Bytes(buffer)) => {
                     if let Some(mut copy) = self.copy {
-                        copy.write_all(&buffer).map_err(|e| io::Error::other(Error::Keep(e)))?;
+                        let failed = |e| io::Error::other(Error::Keep(e));
+                        copy.write_all(&buffer).map_err(failed)?;
+                        let grown = self.total + buffer.len() as u64;
+                        self.writeback
+                            .grown_to(copy.as_fd(), grown)
+                            .map_err(|e| failed(e.into()))?;
                     }
                     if let Some(hasher) = &mut self.hasher {
                         hasher.update(&buffer);

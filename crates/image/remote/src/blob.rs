@@ -33,7 +33,7 @@ const CUTS_ALTOGETHER_MAX: u32 = 200;
 /// From this size on a blob comes in ranges, so many of such a size at once.
 const RANGES_BYTES_MIN: u64 = 32 << 20;
 const RANGES: usize = 3;
-const RANGE_BYTES: u64 = 8 << 20;
+const RANGE_BYTES: u64 = 4 << 20;
 
 /// Takes what comes of a blob, in order. Its error ends the transfer.
 pub type Sink<'s> =

@@ -45,7 +45,7 @@ fn run(paths: &[PathBuf], dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
         report("remove", start.elapsed(), digests.tar_bytes);
         let path = path.clone();
         let open = move || Ok(Box::new(File::open(&path)?) as _);
-        layers.push((digests, Layer { diff_id: applied.diff_id, open: Box::new(open) }));
+        layers.push((digests, Layer::new(applied.diff_id, Box::new(open))));
     }
     let bytes = layers.iter().map(|(digests, _)| digests.tar_bytes).sum();
     let layers: Vec<_> = layers.into_iter().map(|(_, layer)| layer).collect();

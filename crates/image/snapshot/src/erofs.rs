@@ -1,7 +1,8 @@
 //! Layers as tars, with an EROFS index of each chain.
 //!
 //! ```text
-//! tars/<diff>/tar       a layer's uncompressed tar, in whole blocks; named by its diff ID
+//! tars/<diff>/tar       a layer's uncompressed tar, in whole blocks; named by its diff ID. A blob that
+//!                       is such a tar is the same file
 //! tars/<diff>/sparse    the content of its sparse files, if it has any
 //! tars/<diff>/tar.json  the sizes of both
 //! layers/<chain>/index  the file system of a chain, whose devices are the tars of its layers
@@ -12,21 +13,21 @@
 //! layers of a chain are merged in memory (`hako_layer::Merge`), so that a container needs one
 //! mount below its overlay however many layers its image has, and whiteouts are gone before the
 //! kernel sees anything. The index of a chain is made when it is first wanted; of an image only the
-//! whole chain is.
+//! whole chain is. Where a part of the chain has one, the layers over that are added to it: the
+//! bytes are the same.
 //!
 //! Index and tars are files: the kernel mounts them without a loop device (Linux 6.12). Removing a
 //! layer is removing two or three files.
 
+mod ensure;
+mod index;
+
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
     fs::{self, File},
-    io::{self, BufWriter, Read as _, Write as _},
-    os::{fd::AsFd as _, unix::fs::DirBuilderExt as _},
+    io::{self, Read as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
 };
 
 use hako_layer::{Limits, Listing, Merge};
@@ -34,12 +35,13 @@ use hako_oci::{Digest, runtime::Mount};
 use hako_root::Root;
 use serde::{Deserialize, Serialize};
 
+use self::ensure::Ensure;
 use crate::{
     ActiveOptions, Chain, Error, Hold, Layer, LiveChains, Overlay, Result, SHARED_FD, Shared,
     Snapshotter,
     detached::{Image, Stack},
     lock::Named,
-    overlay::{LayerRecord, read_record, write_record},
+    overlay::read_record,
 };
 
 /// What a layer may have, held in memory while it is merged.
@@ -89,7 +91,8 @@ impl Erofs {
         let probed = (|| {
             let (index, tar) = (staged.join("index"), staged.join("tar"));
             let listing = list_nothing(&tar)?;
-            write_index(&index, &[(chain.0[0].clone(), listing)], &chain.0[0])?;
+            let layers = [(chain.0[0].clone(), listing)];
+            index::write(&index, Merge::default(), &layers, &chain.0[0])?;
             let image = Image { index, devices: vec![tar] };
             let upper = staged.join("upper");
             make_dir(&upper)?;
@@ -133,7 +136,7 @@ impl Erofs {
         let diff_ids = self.diff_ids(chain)?;
         let index = self.index(top);
         if !index.exists() {
-            self.make_index(top, &diff_ids)?;
+            self.make_index(chain.ids(), &diff_ids)?;
         }
         let mut devices = Vec::new();
         for diff_id in &diff_ids {
@@ -147,25 +150,44 @@ impl Erofs {
     }
 
     /// The index of a chain that is there as part of a longer one.
-    fn make_index(&self, top: &Digest, diff_ids: &[Digest]) -> Result<()> {
+    fn make_index(&self, ids: &[Digest], diff_ids: &[Digest]) -> Result<()> {
+        let Some(top) = ids.last() else { return Ok(()) };
         let _lock = self.store.lock(top)?;
         let index = self.index(top);
         if index.exists() {
             return Ok(());
         }
+        let (below, count) = self.below(ids, ids.len() - 1)?;
         let mut layers = Vec::new();
-        for diff_id in diff_ids {
+        for diff_id in &diff_ids[count..] {
             layers.push((diff_id.clone(), self.list(diff_id)?));
         }
         let staged = self.store.staging_dir(top);
         self.store.discard(&staged)?;
         make_dir(&staged)?;
         let from = staged.join("index");
-        write_index(&from, &layers, top)?;
+        index::write(&from, below, &layers, top)?;
         let file = File::open(&from).map_err(Error::io("open", &from))?;
         file.sync_all().map_err(Error::io("fsync", &from))?;
         fs::rename(&from, &index).map_err(Error::io("rename", &from))?;
         self.store.discard(&staged)
+    }
+
+    /// What the index of the longest part of a chain says that has one: at most `count_max` layers,
+    /// and how many they are. A chain that grows by a layer is not read from the beginning.
+    fn below(&self, ids: &[Digest], count_max: usize) -> Result<(Merge, usize)> {
+        for count in (1..=count_max).rev() {
+            let path = self.index(&ids[count - 1]);
+            match fs::read(&path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                // One that is damaged is for `verify` to tell: what counts are the tars.
+                index => match Merge::of_index(&index.map_err(Error::io("read", &path))?) {
+                    Ok(merge) => return Ok((merge, count)),
+                    Err(_) => break,
+                },
+            }
+        }
+        Ok((Merge::default(), 0))
     }
 
     fn list(&self, diff_id: &Digest) -> Result<Listing> {
@@ -234,7 +256,7 @@ impl Snapshotter for Erofs {
         if !shares_mounts() {
             return Ok(None);
         }
-        let theirs = others.iter().find_map(|other| Image::share(other, uuid(top)));
+        let theirs = others.iter().find_map(|other| Image::share(other, index::uuid(top)));
         let layers = match (theirs, self.image(&chain)?) {
             (Some(theirs), _) => theirs,
             (None, Some(image)) => image.mount()?,
@@ -289,7 +311,12 @@ impl Snapshotter for Erofs {
         for name in self.store.names("tars")? {
             if !needed.contains(&name) {
                 let dir = self.dir.join("tars").join(name);
-                freed += read_tar_record(&dir)?.tar_bytes;
+                let tar = dir.join("tar");
+                let metadata = fs::metadata(&tar).map_err(Error::io("stat", &tar))?;
+                // What is a blob as well stays.
+                if metadata.nlink() == 1 {
+                    freed += metadata.len();
+                }
                 self.store.discard(&dir)?;
             }
         }
@@ -332,10 +359,11 @@ impl Snapshotter for Erofs {
         // The index is made again: it is a function of the tars.
         if let (Some(top), true) = (chain.top(), layers.len() == diff_ids.len()) {
             let index = self.index(top);
-            let mut compare = Compare { file: open_if_there(&index)?, differs: false };
+            let mut compare =
+                index::Compare { file: index::open_if_there(&index)?, differs: false };
             if compare.file.is_some() {
-                merge(&layers)?
-                    .write(uuid(top), &mut compare)
+                index::add(Merge::default(), &layers)?
+                    .write(index::uuid(top), &mut compare)
                     .map_err(|e| layer_error(diff_ids.last().unwrap_or(top), e))?;
                 if compare.differs || compare.is_longer().map_err(Error::io("read", &index))? {
                     faults.push(format!("{} is not the index of its layers", index.display()));
@@ -343,204 +371,6 @@ impl Snapshotter for Erofs {
             }
         }
         Ok(faults)
-    }
-}
-
-/// Compares what is written to it with a file.
-struct Compare {
-    file: Option<io::BufReader<File>>,
-    differs: bool,
-}
-
-impl Compare {
-    fn is_longer(&mut self) -> io::Result<bool> {
-        let Some(file) = &mut self.file else { return Ok(false) };
-        Ok(file.read(&mut [0])? > 0)
-    }
-}
-
-impl io::Write for Compare {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(file) = &mut self.file else { return Ok(bytes.len()) };
-        let mut there = vec![0; bytes.len()];
-        match file.read_exact(&mut there) {
-            Ok(()) => self.differs |= there != bytes,
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => self.differs = true,
-            Err(e) => return Err(e),
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// One call that makes what is missing of a chain. It holds the locks of all that it makes.
-struct Ensure<'e, 'l, 'a> {
-    store: &'e Erofs,
-    layers: &'l [Layer<'a>],
-    chain: &'l Chain,
-    missing: Vec<(usize, Named)>,
-    /// By diff ID; sorted, so that nobody waits in a circle. Taken after those of `missing`.
-    tars: BTreeMap<String, Named>,
-}
-
-impl<'e, 'l, 'a> Ensure<'e, 'l, 'a> {
-    fn new(store: &'e Erofs, layers: &'l [Layer<'a>], chain: &'l Chain) -> Result<Self> {
-        let mut missing = Vec::new();
-        // Lowest first: chains that share a layer share all below it.
-        for (n, id) in chain.ids().iter().enumerate() {
-            if !store.store.layer_dir(id).exists() {
-                let lock = store.store.lock(id)?;
-                if !store.store.layer_dir(id).exists() {
-                    missing.push((n, lock));
-                }
-            }
-        }
-        let mut tars = BTreeMap::new();
-        let wanted: BTreeMap<String, &Digest> = layers
-            .iter()
-            .map(|layer| (layer.diff_id.hex().to_owned(), &layer.diff_id))
-            .filter(|(_, diff_id)| !store.tar_dir(diff_id).exists())
-            .collect();
-        for (name, diff_id) in wanted {
-            let staged = store.staged_tar(diff_id);
-            let lock = Named::take(staged.with_extension("lock"))?;
-            if !store.tar_dir(diff_id).exists() {
-                tars.insert(name, lock);
-            }
-        }
-        Ok(Ensure { store, layers, chain, missing, tars })
-    }
-
-    fn run(self) -> Result<()> {
-        if self.missing.is_empty() {
-            return Ok(());
-        }
-        let result = self.make();
-        if result.is_err() {
-            // What cannot be removed now is removed by the next sweep: the first error counts.
-            for layer in self.layers {
-                if self.tars.contains_key(layer.diff_id.hex()) {
-                    self.store.store.discard(&self.store.staged_tar(&layer.diff_id)).ok();
-                }
-            }
-            for (n, _) in &self.missing {
-                let staged = self.store.store.staging_dir(&self.chain.ids()[*n]);
-                self.store.store.discard(&staged).ok();
-            }
-        }
-        result
-    }
-
-    fn make(&self) -> Result<()> {
-        let listings = self.list_all()?;
-        let store = &self.store.store;
-        let Some(top) = self.chain.top() else { return Ok(()) };
-        for (n, _) in &self.missing {
-            let id = &self.chain.ids()[*n];
-            let staged = store.staging_dir(id);
-            store.discard(&staged)?;
-            make_dir(&staged)?;
-            if id == top {
-                write_index(&staged.join("index"), &listings, top)?;
-            }
-            let (diff_id, listing) = &listings[*n];
-            let parent = n.checked_sub(1).map(|below| self.chain.ids()[below].clone());
-            let size_bytes = listing.size_bytes;
-            write_record(&staged, &LayerRecord { diff_id: diff_id.clone(), parent, size_bytes })?;
-        }
-        // Once for all: whatever is in its place survives a power cut.
-        let staging = store.staging();
-        let dir = File::open(&staging).map_err(Error::io("open", &staging))?;
-        hako_sys::fs::syncfs(dir.as_fd()).map_err(|e| Error::io("syncfs", &staging)(e.into()))?;
-        let mut moved = HashSet::new();
-        for layer in self.layers {
-            let name = layer.diff_id.hex();
-            if self.tars.contains_key(name) && moved.insert(name) {
-                let from = self.store.staged_tar(&layer.diff_id);
-                let to = self.store.tar_dir(&layer.diff_id);
-                fs::rename(&from, to).map_err(Error::io("rename", from))?;
-            }
-        }
-        for (n, _) in &self.missing {
-            let id = &self.chain.ids()[*n];
-            let (from, to) = (store.staging_dir(id), store.layer_dir(id));
-            fs::rename(&from, to).map_err(Error::io("rename", from))?;
-        }
-        Ok(())
-    }
-
-    /// What is in each layer; tars that are not there are kept on the way, as many at once as
-    /// there are processors.
-    fn list_all(&self) -> Result<Vec<(Digest, Listing)>> {
-        let first = |n: usize| {
-            let id = &self.layers[n].diff_id;
-            self.layers[..n].iter().all(|layer| layer.diff_id != *id)
-        };
-        let jobs: Vec<usize> = (0..self.layers.len()).filter(|&n| first(n)).collect();
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
-        let next = AtomicUsize::new(0);
-        let results: Mutex<BTreeMap<usize, Result<Listing>>> = Mutex::default();
-        let work = || {
-            while let Some(&n) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let result = self.list_one(&self.layers[n]);
-                if result.is_err() {
-                    // The others need not begin what will be thrown away.
-                    next.store(jobs.len(), Ordering::Relaxed);
-                }
-                results.lock().unwrap_or_else(PoisonError::into_inner).insert(n, result);
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..workers {
-                scope.spawn(work);
-            }
-            work();
-        });
-        let mut listings: BTreeMap<String, Listing> = BTreeMap::new();
-        for (n, result) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            listings.insert(self.layers[n].diff_id.hex().to_owned(), result?);
-        }
-        let listing = |layer: &Layer<'_>| {
-            let listing = listings.get(layer.diff_id.hex()).cloned();
-            Ok((layer.diff_id.clone(), listing.ok_or(Error::NoChain(layer.diff_id.clone()))?))
-        };
-        self.layers.iter().map(listing).collect()
-    }
-
-    fn list_one(&self, layer: &Layer<'_>) -> Result<Listing> {
-        let expected = &layer.diff_id;
-        if !self.tars.contains_key(expected.hex()) {
-            return self.store.list(expected);
-        }
-        let dir = self.store.staged_tar(expected);
-        self.store.store.discard(&dir)?;
-        make_dir(&dir)?;
-        let (tar, sparse) = (dir.join("tar"), dir.join("sparse"));
-        let create = |path: &Path| File::create_new(path).map_err(Error::io("create", path));
-        let reader =
-            (layer.open)().map_err(|source| Error::Open { diff_id: expected.clone(), source })?;
-        let (listing, digests) =
-            hako_layer::keep(reader, &create(&tar)?, &create(&sparse)?, &LIMITS)
-                .map_err(|source| layer_error(expected, source))?;
-        if digests.diff_id != *expected {
-            let (expected, actual) = (expected.clone(), digests.diff_id);
-            return Err(Error::DiffId { expected, actual });
-        }
-        if listing.sparse_bytes == 0 {
-            fs::remove_file(&sparse).map_err(Error::io("remove", &sparse))?;
-        }
-        let record = TarRecord {
-            tar_bytes: digests.tar_bytes,
-            sparse_bytes: listing.sparse_bytes,
-            size_bytes: listing.size_bytes,
-        };
-        let path = dir.join("tar.json");
-        let text = serde_json::to_vec(&record).map_err(|e| Error::io("encode", &path)(e.into()))?;
-        fs::write(&path, text).map_err(Error::io("write", &path))?;
-        Ok(listing)
     }
 }
 
@@ -552,40 +382,12 @@ fn shares_mounts() -> bool {
     (next(), next()) >= (6, 15)
 }
 
-fn merge(layers: &[(Digest, Listing)]) -> Result<Merge> {
-    let mut merge = Merge::default();
-    for (diff_id, listing) in layers {
-        merge.add(listing, diff_id.hex()).map_err(|source| layer_error(diff_id, source))?;
-    }
-    Ok(merge)
-}
-
-fn write_index(path: &Path, layers: &[(Digest, Listing)], top: &Digest) -> Result<()> {
-    let merge = merge(layers)?;
-    let file = File::create(path).map_err(Error::io("create", path))?;
-    let mut out = BufWriter::with_capacity(256 << 10, file);
-    merge.write(uuid(top), &mut out).map_err(|source| match source {
-        hako_layer::Error::Index(_) => {
-            layer_error(layers.last().map_or(top, |(diff_id, _)| diff_id), source)
-        }
-        source => layer_error(top, source),
-    })?;
-    out.flush().map_err(Error::io("write", path))
-}
-
 /// What the probe has for a tar: one without entries.
 fn list_nothing(tar: &Path) -> Result<Listing> {
     fs::write(tar, [0; 1024]).map_err(Error::io("write", tar))?;
     let file = File::open(tar).map_err(Error::io("open", tar))?;
     let id = Digest::sha256(&[0; 1024]);
     hako_layer::list(&file, &LIMITS).map_err(|source| layer_error(&id, source))
-}
-
-/// The beginning of the chain ID.
-fn uuid(top: &Digest) -> [u8; 16] {
-    let hex = top.hex().as_bytes();
-    let digit = |n: usize| hex.get(n).and_then(|&b| (b as char).to_digit(16)).unwrap_or(0) as u8;
-    std::array::from_fn(|n| digit(2 * n) << 4 | digit(2 * n + 1))
 }
 
 fn layer_error(diff_id: &Digest, source: hako_layer::Error) -> Error {
@@ -596,14 +398,6 @@ fn read_tar_record(dir: &Path) -> Result<TarRecord> {
     let path = dir.join("tar.json");
     let text = fs::read(&path).map_err(Error::io("read", &path))?;
     serde_json::from_slice(&text).map_err(|e| Error::io("parse", &path)(e.into()))
-}
-
-fn open_if_there(path: &Path) -> Result<Option<io::BufReader<File>>> {
-    match File::open(path) {
-        Ok(file) => Ok(Some(io::BufReader::with_capacity(256 << 10, file))),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io("open", path)(e)),
-    }
 }
 
 fn make_dir(path: &Path) -> Result<()> {

@@ -63,12 +63,32 @@ pub type LiveChains<'a> =
 /// What a layer's bytes can be read from, as often as it takes.
 pub type OpenLayer<'a> = dyn Fn() -> std::io::Result<Box<dyn Read + Send>> + Sync + 'a;
 
+/// Where a layer's tar lies as a file that never changes, if it does.
+pub type StoredTar<'a> = dyn Fn() -> std::io::Result<Option<PathBuf>> + Sync + 'a;
+
 /// A layer that may have to be unpacked.
 pub struct Layer<'a> {
     /// Digest of its uncompressed tar: what the content must turn out to have.
     pub diff_id: Digest,
     /// Opens its content, compressed or not.
     pub open: Box<OpenLayer<'a>>,
+    stored: Box<StoredTar<'a>>,
+}
+
+impl<'a> Layer<'a> {
+    /// The layer of this diff ID.
+    pub fn new(diff_id: Digest, open: Box<OpenLayer<'a>>) -> Layer<'a> {
+        Layer { diff_id, open, stored: Box::new(|| Ok(None)) }
+    }
+
+    /// The same layer, whose tar may be kept as a file already. Who keeps tars as well links to it
+    /// and does not read it: the answer, which may take its time, is a file whose digest was
+    /// compared with the diff ID.
+    #[must_use]
+    pub fn stored(mut self, stored: Box<StoredTar<'a>>) -> Layer<'a> {
+        self.stored = stored;
+        self
+    }
 }
 
 /// How an active snapshot is used.

@@ -60,9 +60,6 @@ impl FromStr for Kind {
     }
 }
 
-/// What a store that was not asked for anything gets.
-const DEFAULT: Kind = Kind::Overlay;
-
 /// Both snapshotters.
 #[derive(Debug)]
 pub struct Stores {
@@ -81,12 +78,12 @@ impl Stores {
         let erofs_dir = dir.join("erofs");
         let is_there = erofs_dir.is_dir();
         let chosen = match forced {
-            None => chosen(dir)?,
+            None => chosen(dir, &overlay)?,
             Some(Kind::Auto) if is_there || probe(&overlay).is_ok() => Kind::Erofs,
             Some(Kind::Auto) => Kind::Overlay,
             Some(kind) => kind,
         };
-        if chosen == Kind::Erofs && !is_there {
+        if forced == Some(Kind::Erofs) && !is_there {
             probe(&overlay)?;
         }
         let erofs = match chosen == Kind::Erofs || is_there {
@@ -103,7 +100,10 @@ impl Stores {
             (false, Kind::Erofs | Kind::Auto) => {
                 "the kernel mounts layers without unpacking them".to_owned()
             }
-            (false, Kind::Overlay) => "layers are unpacked to directories".to_owned(),
+            (false, Kind::Overlay) => {
+                "layers are unpacked, as the store was made where the kernel could not mount them"
+                    .to_owned()
+            }
         }
     }
 
@@ -128,8 +128,8 @@ impl Stores {
     }
 }
 
-/// What the store remembers; the default where it is new.
-fn chosen(dir: &Path) -> Result<Kind> {
+/// What the store remembers; where it is new, what the kernel can.
+fn chosen(dir: &Path, overlay: &Overlay) -> Result<Kind> {
     let path: PathBuf = dir.join("snapshotter");
     loop {
         match fs::read_link(&path) {
@@ -137,8 +137,12 @@ fn chosen(dir: &Path) -> Result<Kind> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io("readlink", &path)(e)),
         }
+        let kind = match probe(overlay) {
+            Ok(()) => Kind::Erofs,
+            Err(_) => Kind::Overlay,
+        };
         // A link is made whole or not at all; somebody else's counts as well.
-        match std::os::unix::fs::symlink(DEFAULT.to_string(), &path) {
+        match std::os::unix::fs::symlink(kind.to_string(), &path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Error::io("symlink", &path)(e));
             }

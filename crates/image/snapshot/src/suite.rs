@@ -96,7 +96,7 @@ fn tar(words: &str) -> Vec<u8> {
 
 fn layer(tar: Vec<u8>) -> Layer<'static> {
     let diff_id = Digest::sha256(&tar);
-    Layer { diff_id, open: Box::new(move || Ok(Box::new(std::io::Cursor::new(tar.clone())) as _)) }
+    Layer::new(diff_id, Box::new(move || Ok(Box::new(std::io::Cursor::new(tar.clone())) as _)))
 }
 
 fn layers(stack: &[&str]) -> Vec<Layer<'static>> {
@@ -181,13 +181,11 @@ pub fn each_layer_is_unpacked_once(store: &impl Snapshotter) {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let layer = Layer {
-                    diff_id: diff_id.clone(),
-                    open: Box::new(|| {
-                        opened.fetch_add(1, Ordering::Relaxed);
-                        Ok(Box::new(std::io::Cursor::new(bytes.clone())) as Box<dyn Read + Send>)
-                    }),
+                let open = || {
+                    opened.fetch_add(1, Ordering::Relaxed);
+                    Ok(Box::new(std::io::Cursor::new(bytes.clone())) as Box<dyn Read + Send>)
                 };
+                let layer = Layer::new(diff_id.clone(), Box::new(open));
                 store.ensure_layers(&[layer]).unwrap();
             });
         }

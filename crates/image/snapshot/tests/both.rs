@@ -105,7 +105,7 @@ fn tar(entries: &[Entry]) -> Vec<u8> {
 fn ensure(store: &dyn Snapshotter, tars: &[Vec<u8>]) -> Result<Chain> {
     let layer = |tar: &Vec<u8>| {
         let (diff_id, tar) = (Digest::sha256(tar), tar.clone());
-        Layer { diff_id, open: Box::new(move || Ok(Box::new(Cursor::new(tar.clone())) as _)) }
+        Layer::new(diff_id, Box::new(move || Ok(Box::new(Cursor::new(tar.clone())) as _)))
     };
     store.ensure_layers(&tars.iter().map(layer).collect::<Vec<_>>())
 }
@@ -180,5 +180,11 @@ proptest! {
         let erofs_tree = trees.pop().unwrap();
         prop_assert_eq!(&trees[0], &erofs_tree);
         prop_assert!(erofs.verify(&chain).unwrap().is_empty());
+        // An index that grew layer by layer is the index of all of them.
+        let grown = Erofs::open(&dir.path().join("grown")).unwrap();
+        for count in 1..=tars.len() {
+            ensure(&grown, &tars[..count]).unwrap();
+        }
+        prop_assert_eq!(grown.verify(&chain).unwrap(), Vec::<String>::new());
     }
 }

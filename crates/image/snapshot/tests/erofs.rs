@@ -38,7 +38,7 @@ fn layer(files: &[(&str, &[u8])]) -> Layer<'static> {
     }
     let tar = writer.finish().unwrap();
     let diff_id = Digest::sha256(&tar);
-    Layer { diff_id, open: Box::new(move || Ok(Box::new(Cursor::new(tar.clone())) as _)) }
+    Layer::new(diff_id, Box::new(move || Ok(Box::new(Cursor::new(tar.clone())) as _)))
 }
 
 /// Which file system a descriptor is on.
@@ -128,12 +128,61 @@ fn auto_takes_what_the_kernel_can() {
     let store = |dir: &Path, kind| Stores::open(dir, kind).unwrap().name();
     let auto = Some("auto".parse::<Kind>().unwrap());
     let on_disk = dir.path().join("store");
-    assert_eq!(store(&on_disk, None), "overlay");
+    assert_eq!(store(&on_disk, None), "erofs");
     assert_eq!(store(&on_disk, auto), "erofs");
-    // It is not what the store remembers.
-    assert_eq!(store(&on_disk, None), "overlay");
+    // What is forced is not what the store remembers.
+    assert_eq!(store(&on_disk, Some(Kind::Overlay)), "overlay");
+    assert_eq!(store(&on_disk, None), "erofs");
     let Ok(memory) = tempfile::tempdir_in("/dev/shm") else { return };
     assert_eq!(store(memory.path(), auto), "overlay");
+    assert_eq!(store(memory.path(), None), "overlay");
     assert!(!memory.path().join("erofs").exists());
     assert!(Stores::open(memory.path(), Some(Kind::Erofs)).is_err());
+    // It stays with that, wherever it is used later.
+    assert_eq!(store(memory.path(), None), "overlay");
+}
+
+/// A tar that is a file already is not written once more: both names are of one file, and either
+/// may go first. What is no tar, or not in whole blocks, is read as ever.
+#[test]
+fn a_tar_that_is_there_is_linked() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let Some(store) = open_or_skip("a_tar_that_is_there_is_linked", dir.path()) else { return };
+    let mut writer = Writer::new(Vec::new());
+    let mut header = Header::new("a", Kind::File, 0o644);
+    header.size = 7;
+    writer.append(&header, &b"content"[..]).unwrap();
+    let tar = writer.finish().unwrap();
+    let odd = [&tar[..], &[0; 100]].concat();
+    let blob = dir.path().join("blob");
+    let stored = |content: &[u8], diff_id: Digest, stored: &[u8]| {
+        std::fs::remove_file(&blob).ok();
+        std::fs::write(&blob, stored).unwrap();
+        let (content, path) = (content.to_vec(), blob.clone());
+        Layer::new(diff_id, Box::new(move || Ok(Box::new(Cursor::new(content.clone())) as _)))
+            .stored(Box::new(move || Ok(Some(path.clone()))))
+    };
+    let names = || std::fs::metadata(&blob).unwrap().nlink();
+    let check = |layer: Layer<'_>, linked: u64| {
+        let chain = store.ensure_layers(&[layer]).unwrap();
+        assert_eq!(names(), linked);
+        assert_eq!(store.view_chain(&chain).unwrap().read(Path::new("a"), 99).unwrap(), b"content");
+        assert_eq!(store.verify(&chain).unwrap(), Vec::<String>::new());
+        let freed = store.gc(&mut || Ok(Vec::new())).unwrap().unwrap();
+        assert_eq!(names(), 1);
+        freed
+    };
+    let diff_id = Digest::sha256(&tar);
+    // Nobody reads what could be linked.
+    assert_eq!(check(stored(b"not read", diff_id.clone(), &tar), 2), 0);
+    let gzip = [&[0x1f, 0x8b][..], &tar[2..]].concat();
+    assert_eq!(check(stored(&tar, diff_id.clone(), &gzip), 1), tar.len() as u64);
+    assert_eq!(check(stored(&odd, Digest::sha256(&odd), &odd), 1), tar.len() as u64 + 512);
+    // The blob goes first: the tar is what is left.
+    let chain = store.ensure_layers(&[stored(b"", diff_id, &tar)]).unwrap();
+    std::fs::remove_file(&blob).unwrap();
+    assert_eq!(store.view_chain(&chain).unwrap().read(Path::new("a"), 99).unwrap(), b"content");
+    assert_eq!(store.gc(&mut || Ok(Vec::new())).unwrap(), Some(tar.len() as u64));
 }

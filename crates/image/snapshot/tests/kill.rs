@@ -42,7 +42,7 @@ fn layers() -> Vec<Layer<'static>> {
             let tar = tar(n);
             let diff_id = Digest::sha256(&tar);
             let open = move || Ok(Box::new(std::io::Cursor::new(tar.clone())) as _);
-            Layer { diff_id, open: Box::new(open) }
+            Layer::new(diff_id, Box::new(open))
         })
         .collect()
 }

@@ -234,7 +234,7 @@ fn open_docker(path: &Path, name: Option<&Reference>) -> Result<Source> {
     for (n, (file, diff_id)) in
         candidate.layers.iter().zip(&candidate.config.rootfs.diff_ids).enumerate()
     {
-        layers.push(layer::put(&contents, &lease, n, file, diff_id)?);
+        layers.push(layer::put(&contents, &lease, n, file, diff_id, None)?);
     }
     let root = match candidate.documents {
         Documents::Exact(exact) => exact.manifest,
