@@ -61,7 +61,8 @@ impl ImageStore {
             Ok(blob) => Ok(Box::new(blob) as Box<dyn Read + Send>),
             Err(e) => Err(std::io::Error::other(e)),
         };
-        let unpacked = Layer { diff_id: layer.digest.clone(), open: Box::new(open) };
+        let stored = || Ok(self.stored_tar(&layer.digest, &layer.digest));
+        let unpacked = Layer::new(layer.digest.clone(), Box::new(open)).stored(Box::new(stored));
         self.snapshots().ensure_layers(&[unpacked]).map_err(|e| diff_id_error(e, &diff_ids))?;
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
         let created = Some(time::now());
