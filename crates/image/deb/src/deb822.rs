@@ -84,6 +84,11 @@ impl<R: BufRead> Paragraphs<R> {
         Paragraphs { comments: true, ..Paragraphs::new(reader) }
     }
 
+    /// What has not been read yet.
+    pub fn into_inner(self) -> R {
+        self.reader
+    }
+
     /// Reads the next paragraph in place of the last one; false at the end.
     pub fn read(&mut self, paragraph: &mut Paragraph) -> Result<bool, Deb822Error> {
         paragraph.clear();

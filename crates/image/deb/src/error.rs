@@ -1,8 +1,10 @@
 //! What can go wrong on the way from names to packages.
 
-use std::{io, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
 use hako_oci::Digest;
+
+use crate::PgpError;
 
 /// What this crate's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -38,6 +40,104 @@ pub enum Error {
         /// What came.
         actual: Digest,
     },
+    /// No source has this suite.
+    #[error("no source of suite {suite} {}", Known(known))]
+    NoSuite {
+        /// What was asked for.
+        suite: String,
+        /// The suites that there are sources of.
+        known: Vec<String>,
+    },
+    /// A source that cannot be understood.
+    #[error("source {line:?}: {why}")]
+    Source {
+        /// As it is written.
+        line: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file of sources that cannot be understood.
+    #[error("{}: {why}", path.display())]
+    SourcesFile {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A keyring that is none.
+    #[error("keyring {}: {why}", path.display())]
+    Keyring {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: PgpError,
+    },
+    /// A server did not give what it was asked for.
+    #[error(transparent)]
+    Remote(#[from] hako_remote::Error),
+    /// An address that only apt knows what to do with.
+    #[error("{0}: only http, https, file and copy are fetched without apt: see --fetch apt")]
+    Scheme(String),
+    /// An archive is not signed by anybody who is believed.
+    #[error("{what}: {why}")]
+    Unsigned {
+        /// Address and suite.
+        what: String,
+        /// What is wrong with its signature.
+        why: PgpError,
+    },
+    /// A release that cannot be used.
+    #[error("{what}: {why}")]
+    Release {
+        /// Address and suite.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A package is nowhere any more.
+    #[error(
+        "{package} is not at {} any more: select anew, or give a mirror that keeps old packages",
+        urls.join(" nor at ")
+    )]
+    Gone {
+        /// Name and version.
+        package: String,
+        /// Where it was looked for.
+        urls: Vec<String>,
+    },
+    /// A lock file that is none.
+    #[error("lock file: {0}")]
+    Lock(String),
+    /// What is asked for cannot be had; the text says who needs what.
+    #[error("{0}")]
+    Unsatisfiable(String),
+    /// It may be possible or not: too many combinations were tried.
+    #[error("too many combinations of packages were tried: ask for exact versions of some")]
+    Puzzle,
+    /// There is nothing for this architecture.
+    #[error("{suite} has no packages for {architecture}")]
+    NoPackages {
+        /// What was asked for.
+        suite: String,
+        /// In Debian's words.
+        architecture: String,
+    },
+    /// What came is not what it should be.
+    #[error("{what}: {why}")]
+    Fetch {
+        /// Which file.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// apt did not do what it was asked to.
+    #[error("{what}: {why}")]
+    Apt {
+        /// What it was asked to do.
+        what: String,
+        /// Its words.
+        why: String,
+    },
     /// A file of this machine cannot be used.
     #[error("{call} {}: {source}", path.display())]
     Io {
@@ -48,4 +148,25 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+}
+
+impl Error {
+    pub(crate) fn io(call: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
+        Error::Io { call, path: path.into(), source }
+    }
+}
+
+struct Known<'a>(&'a [String]);
+
+impl fmt::Display for Known<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.is_empty() {
+            true => f.write_str("is known: give a mirror of it"),
+            false => write!(
+                f,
+                "in apt's configuration, which has {}: give a mirror of it",
+                self.0.join(", ")
+            ),
+        }
+    }
 }

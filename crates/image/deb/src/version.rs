@@ -77,8 +77,9 @@ fn check(text: &str) -> Result<(), &'static str> {
         }
         _ => {}
     }
-    if !upstream.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err("it does not begin with a digit");
+    // It should begin with a digit, which dpkg only warns about.
+    if upstream.is_empty() {
+        return Err("it is nothing but an epoch or revision");
     }
     match upstream.bytes().all(|b| plain(b) || b"-:".contains(&b)) {
         true => Ok(()),

@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use crate::{
     Client, Error, Result,
     challenge::Scopes,
-    config::hosts::{Capabilities, certificates},
+    config::hosts::certificates,
     endpoint::Endpoint,
     send::{Answer, Call, Pace},
     url::Url,
@@ -34,16 +34,8 @@ impl Client {
         let odd = |e| Error::Protocol { url: address.to_owned(), why: format!("{e}") };
         let url: Url = address.parse().map_err(odd)?;
         let authority = url.origin.authority();
-        let endpoint = Endpoint {
-            certificates: certificates(&self.core.config.certs_dirs, &authority)?,
-            origin: url.origin.clone(),
-            prefix: String::new(),
-            repository: String::new(),
-            called: authority,
-            headers: Vec::new(),
-            can: Capabilities::ALL,
-            unsettled: false,
-        };
+        let certificates = certificates(&self.core.config.certs_dirs, &authority)?;
+        let endpoint = Endpoint::bare(url.origin.clone(), certificates);
         let call = Call::get(WHAT, url, Scopes::default());
         let answer = self.runtime.block_on(async {
             let answer = self.core.send(&endpoint, &call).await?;

@@ -35,6 +35,20 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
+    /// A host that is no registry.
+    pub(crate) fn bare(origin: Origin, certificates: Certificates) -> Endpoint {
+        Endpoint {
+            called: origin.authority(),
+            origin,
+            prefix: String::new(),
+            repository: String::new(),
+            certificates,
+            headers: Vec::new(),
+            can: Capabilities::ALL,
+            unsettled: false,
+        }
+    }
+
     /// The address of `rest` in this repository, as `manifests/latest`.
     pub(crate) fn url(&self, rest: &str) -> Url {
         Url::at(&self.origin, format!("{}/{}/{rest}", self.prefix, self.repository))

@@ -12,6 +12,7 @@
 //! | `send`, `auth`, `challenge` | one request: credentials, redirects, retries, bounds |
 //! | `repository`, `blob`, `upload`, `upstream` | what the specification has |
 //! | `download` | a file of any other server |
+//! | `file` | the same, resumed, and only where it changed |
 //!
 //! A registry is not trusted: everything that it sends has a bound in bytes and in time, content is
 //! what its digest says, and credentials go to nobody but the host that they are for.
@@ -35,6 +36,7 @@ mod config;
 mod download;
 mod endpoint;
 mod error;
+mod file;
 #[doc(hidden)]
 pub mod foreign;
 mod net;
@@ -53,6 +55,7 @@ pub use crate::{
     },
     download::Download,
     error::{Error, Result, Said},
+    file::{Files, Get, Got, Stamp},
     repository::{Document, MANIFEST_BYTES_MAX, Repository},
     upload::{Open, Pushed},
 };

@@ -30,7 +30,7 @@ use crate::{
 pub(crate) type Headers = HeaderMap;
 
 /// Redirects that are followed, as containerd does.
-const REDIRECTS_MAX: usize = 10;
+pub(crate) const REDIRECTS_MAX: usize = 10;
 /// How often something is asked for, all in all.
 const ATTEMPTS_MAX: u32 = 5;
 /// Waited before the second attempt; doubled for each further one.

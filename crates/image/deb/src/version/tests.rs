@@ -42,10 +42,12 @@ fn orders() {
 
 #[test]
 fn what_is_no_version() {
-    for text in ["", "a", "1 2", "1/2", "x:1", "-1:1", "1-", "1_2", "99999999999:1", ":1", "1-é"] {
+    for text in
+        ["", "1:", "-1", "1 2", "1/2", "x:1", "-1:1", "1-", "1_2", "99999999999:1", ":1", "1-é"]
+    {
         assert!(text.parse::<Version>().is_err(), "{text}");
     }
-    for text in ["1", "1:2:3-4", "1-2-3", "2.7~rc1+dfsg-1ubuntu0.1~22.04", "0"] {
+    for text in ["1", "a", "1:2:3-4", "1-2-3", "2.7~rc1+dfsg-1ubuntu0.1~22.04", "0"] {
         assert!(text.parse::<Version>().is_ok(), "{text}");
     }
 }

@@ -50,6 +50,13 @@ impl Config {
         Config::of(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
+    /// The same with other proxies, where there are any: for `http` and for `https`, as the
+    /// environment would have them; an empty one means none.
+    pub fn with_proxies(mut self, http: Option<&str>, https: Option<&str>) -> Result<Config> {
+        self.proxies = self.proxies.with(http, https)?;
+        Ok(self)
+    }
+
     fn of(var: &dyn Fn(&str) -> Option<String>) -> Result<Config> {
         let home = var("HOME").map(PathBuf::from);
         let in_home = |path: &str| home.as_ref().map(|home| home.join(path));

@@ -55,6 +55,21 @@ impl Proxies {
         })
     }
 
+    /// These, where others are named instead; an empty one means none.
+    pub(super) fn with(mut self, http: Option<&str>, https: Option<&str>) -> Result<Proxies> {
+        let one = |text: &str| match text {
+            "" => Ok(None),
+            text => Proxy::parse(text).map(Some),
+        };
+        if let Some(http) = http {
+            self.http = one(http)?;
+        }
+        if let Some(https) = https {
+            self.https = one(https)?;
+        }
+        Ok(self)
+    }
+
     /// The proxy on the way to `target`. This machine is never asked for through one.
     pub(crate) fn for_origin(&self, target: &Origin) -> Option<&Proxy> {
         let proxy = match target.scheme {
