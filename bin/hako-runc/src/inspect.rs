@@ -12,7 +12,13 @@ use crate::{Context, Failure, Outcome, run};
 
 /// What `--version` prints.
 pub(crate) fn version() -> String {
-    format!("hako-runc version {}\nspec: {}", env!("CARGO_PKG_VERSION"), hako_oci::runtime::VERSION)
+    // Lines and their order are runc's.
+    format!(
+        "hako-runc version {}\ncommit: {}\nspec: {}",
+        env!("CARGO_PKG_VERSION"),
+        option_env!("HAKO_COMMIT").unwrap_or("unknown"),
+        hako_oci::runtime::VERSION
+    )
 }
 
 fn print(text: &str) -> Outcome {
@@ -154,13 +160,14 @@ pub(crate) fn spec(_: &Context, parsed: &Parsed) -> Outcome {
     let rootless = parsed
         .has("rootless")
         .then(|| (hako_sys::cred::effective_uid(), hako_sys::cred::effective_gid()));
-    let text = pretty(&hako_runtime::template(rootless));
+    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let text = pretty(&hako_runtime::template(rootless, unified));
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(
         |e| match e.kind() {
             std::io::ErrorKind::AlreadyExists => {
                 format!("File {} exists. Remove it first", path.display())
             }
-            _ => format!("create {}: {e}", path.display()),
+            _ => format!("create {}: {}", path.display(), hako_sys::Errno::of(&e)),
         },
     )?;
     writeln!(file, "{text}").map_err(|e| format!("write {}: {e}", path.display()))?;

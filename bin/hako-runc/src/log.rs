@@ -105,6 +105,11 @@ impl Log {
         self.write("warning", message);
     }
 
+    /// Whether anybody looks closely.
+    pub(crate) fn is_debug(&self) -> bool {
+        self.debug
+    }
+
     /// For who looks closely.
     pub(crate) fn debug(&self, message: &str) {
         if self.debug {

@@ -171,6 +171,9 @@ fn understand(parser: &mut Parser) -> Result<Understood, (Log, String)> {
             let verb = of.and_then(|of| tables::VERBS.iter().find(|v| v.name == of));
             return said(&verb.map_or_else(tables::help, tables::help_of));
         }
+        if std::iter::from_fn(|| parser.value().ok()).any(|word| word == "-h" || word == "--help") {
+            return Err((log, format!("No help topic for '{name}'")));
+        }
         return Err((log, format!("no such command: {name}")));
     };
     let parsed = match parse(parser, verb.flags, verb.stop) {

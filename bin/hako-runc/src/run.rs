@@ -17,14 +17,13 @@ use crate::{Context, Failure, Outcome, sealed};
 
 /// A bundle's directory and configuration.
 pub(crate) fn load(parsed: &Parsed) -> Result<(PathBuf, Spec), Failure> {
-    let bundle = parsed.get("bundle").unwrap_or(".");
-    let bundle = std::fs::canonicalize(bundle).map_err(|e| format!("bundle {bundle}: {e}"))?;
+    let bundle = whole(Path::new(parsed.get("bundle").unwrap_or(".")))?;
     let path = bundle.join(parsed.text("config").unwrap_or("config.json"));
     let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
             format!("JSON specification file {} not found", path.display())
         }
-        _ => format!("read {}: {e}", path.display()),
+        _ => format!("read {}: {}", path.display(), hako_sys::Errno::of(&e)),
     })?;
     let mut spec: Spec = serde_json::from_slice(&bytes).map_err(|e| {
         let text = String::from_utf8_lossy(&bytes);
@@ -39,6 +38,15 @@ pub(crate) fn load(parsed: &Parsed) -> Result<(PathBuf, Spec), Failure> {
         spec.annotations.entry("run.oci.seccomp.receiver".to_owned()).or_insert(receiver);
     }
     Ok((bundle, spec))
+}
+
+/// The bundle's absolute path. Links stay: hooks and engines know it by the name that was given.
+fn whole(bundle: &Path) -> Result<PathBuf, String> {
+    let failed = |e| format!("bundle {}: {}", bundle.display(), hako_sys::Errno::of(&e));
+    if bundle.components().any(|part| part == std::path::Component::ParentDir) {
+        return std::fs::canonicalize(bundle).map_err(failed);
+    }
+    std::fs::metadata(bundle).and_then(|_| std::path::absolute(bundle)).map_err(failed)
 }
 
 /// Where a field stands in the configuration, for a person: ` (config.json:12)`.
@@ -87,9 +95,13 @@ pub(crate) fn options(context: &Context, parsed: &Parsed, id: &str) -> Result<Op
     Ok(options)
 }
 
+/// More descriptors than the kernel lets a process have, unless somebody raised `fs.nr_open`.
+const NUMBERS_MAX: u32 = 1 << 20;
+
 /// Descriptors that go to the process: `--preserve-fds`, and those of socket activation.
 fn inherited(parsed: &Parsed) -> Result<(u32, Vec<String>), Failure> {
-    let mut count: u32 = parsed.number("preserve-fds")?.unwrap_or(0);
+    let asked: u32 = parsed.number("preserve-fds")?.unwrap_or(0);
+    let mut count = asked;
     let mut environment = Vec::new();
     let listen = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse::<u32>().ok());
     let for_us =
@@ -102,21 +114,26 @@ fn inherited(parsed: &Parsed) -> Result<(u32, Vec<String>), Failure> {
         }
         count = count.saturating_add(listen);
     }
-    for fd in 3..count.saturating_add(3) {
-        hako_sys::process::inherited(i32::try_from(fd).unwrap_or(i32::MAX))
-            .map_err(|e| format!("descriptor {fd} of those to pass on: {e}"))?;
+    // N may be a bound rather than a count (crun's suite says 100), so some may be missing. Where
+    // none of them is there, something went wrong.
+    let is_open =
+        |fd: u32| i32::try_from(fd).is_ok_and(|fd| hako_sys::process::inherited(fd).is_ok());
+    let first = 3 + (count - asked);
+    if asked > 0 && !(first..first.saturating_add(asked).min(NUMBERS_MAX)).any(is_open) {
+        return Err(format!("preserved-fd 0 (of {asked}): descriptor {first} is not open").into());
     }
-    Ok((count, environment))
+    Ok((count.min(NUMBERS_MAX), environment))
 }
 
 /// Which cgroups the container joins. Where the configuration names one, an engine looks for the
-/// container in each hierarchy: for statistics, limits, events.
+/// container in each hierarchy: for statistics, limits, events. Who mounts cgroups without a
+/// namespace of their own looks there by the host's paths.
 fn joined(spec: &Spec) -> Join {
-    let named = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
-    match named.is_some_and(|path| !path.is_empty()) {
-        true => Join::All,
-        false => Join::Needed,
-    }
+    let Some(linux) = &spec.linux else { return Join::Needed };
+    let named = linux.cgroups_path.as_deref().is_some_and(|path| !path.is_empty());
+    let is_mounted = spec.mounts.iter().any(|mount| mount.kind.as_deref() == Some("cgroup"));
+    let is_apart = linux.namespaces.iter().any(|namespace| namespace.kind == "cgroup");
+    if named || (is_mounted && !is_apart) { Join::All } else { Join::Needed }
 }
 
 /// A container that could not be made, in the words that runc has for it: engines search them.
@@ -132,6 +149,51 @@ fn warn(context: &Context, plan: &Plan) {
     for warning in plan.warnings() {
         context.log.warn(warning);
     }
+    if !context.log.is_debug() {
+        return;
+    }
+    // The words of each line's beginning are runc's, for who searches its log.
+    context.log.debug(&format!("nsexec container setup: {} steps", plan.steps().len()));
+    for (step, field) in plan.preparations() {
+        context.log.debug(&format!("{step} ({field})"));
+    }
+    for step in plan.steps() {
+        context.log.debug(&format!("init: {step} ({})", step.field()));
+    }
+    if let Some(flags) = plan.seccomp_flags() {
+        context.log.debug(&format!("seccomp filter flags: {flags}"));
+    }
+}
+
+/// The program runs.
+fn started(context: &Context) {
+    context.log.debug("init: closing the pipe to signal completion");
+}
+
+/// The process is there.
+fn made(context: &Context, pid: i32) {
+    context.log.debug(&format!("child process in init(): process {pid}"));
+}
+
+/// What `exec` is about to do, as above.
+fn trace_exec(context: &Context, process: &hako_oci::runtime::Process) {
+    context.log.debug("nsexec container setup: join the container's namespaces");
+    let cpus = process.exec_cpu_affinity.as_ref().and_then(|cpus| cpus.initial.as_deref());
+    if let Some(mask) = cpus.and_then(mask) {
+        context.log.debug(&format!("nsexec: affinity: {mask:#x}"));
+    }
+}
+
+/// A list as `0,2-3`, as bits; none where it has more than these.
+fn mask(list: &str) -> Option<u128> {
+    let mut mask = 0u128;
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        for n in first.trim().parse::<u32>().ok()?..=last.trim().parse().ok()? {
+            mask |= 1u128.checked_shl(n)?;
+        }
+    }
+    Some(mask)
 }
 
 /// Files and sockets that are told of the process.
@@ -143,7 +205,7 @@ fn announce(parsed: &Parsed, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Fail
         let beside = path.with_file_name(format!(".{name}"));
         std::fs::write(&beside, pid.to_string())
             .and_then(|()| std::fs::rename(&beside, path))
-            .map_err(|e| format!("write {}: {e}", path.display()))?;
+            .map_err(|e| format!("write {}: {}", path.display(), hako_sys::Errno::of(&e)))?;
     }
     if let Some(path) = parsed.get("pidfd-socket") {
         let fail = |e| format!("send pidfd to {path}: {e}");
@@ -169,6 +231,7 @@ pub(crate) fn create(context: &Context, parsed: &Parsed) -> Outcome {
     let plan = Plan::new(&spec, &bundle, &options).map_err(failed)?;
     warn(context, &plan);
     let created = hako_runtime::create(plan, Stdio::default()).map_err(failed)?;
+    made(context, created.pid());
     announce(parsed, created.pid(), created.pidfd())?;
     created.leave();
     Ok(0)
@@ -226,9 +289,11 @@ pub(crate) fn run(context: &Context, parsed: &Parsed) -> Outcome {
     // Before the process exists, or its end could be missed.
     let signals = Signals::block().map_err(|e| format!("block signals: {e}"))?;
     let created = hako_runtime::create(plan, Stdio::default()).map_err(failed)?;
+    made(context, created.pid());
     announce(parsed, created.pid(), created.pidfd())?;
     let mut notify = Notify::listen(&context.root, id, created.pid())?;
     let mut running = created.start().map_err(failed)?;
+    started(context);
     if detach {
         if let Some(notify) = &mut notify {
             notify.wait(running.pidfd())?;
@@ -250,8 +315,12 @@ pub(crate) fn run(context: &Context, parsed: &Parsed) -> Outcome {
     Ok(status.code() as u8)
 }
 
-/// `exec`.
+/// `exec`. What is not the program's own exit status is 255, as runc has it.
 pub(crate) fn exec(context: &Context, parsed: &Parsed) -> Outcome {
+    executed(context, parsed).map_err(|failure| Failure { status: 255, ..failure })
+}
+
+fn executed(context: &Context, parsed: &Parsed) -> Outcome {
     sealed::ensure()?;
     let [id, command @ ..] = parsed.positional.as_slice() else {
         let message = "hako-runc: \"exec\" requires a minimum of 1 argument(s): container ID";
@@ -289,6 +358,7 @@ pub(crate) fn exec(context: &Context, parsed: &Parsed) -> Outcome {
     options.cgroups = parsed.all("cgroup").filter(|c| !c.is_empty()).map(str::to_owned).collect();
     (options.preserve_fds, options.extra_env) = inherited(parsed)?;
     let signals = Signals::block().map_err(|e| format!("block signals: {e}"))?;
+    trace_exec(context, &process);
     let mut running = match container.exec(&process, &options, Stdio::default()) {
         Ok(running) => running,
         Err(e) => {
@@ -296,7 +366,7 @@ pub(crate) fn exec(context: &Context, parsed: &Parsed) -> Outcome {
                 if e.is_of_process() { "unable to start container process: " } else { "" };
             let message = format!("exec failed: {of_process}{}", crate::log::chain(&e));
             if !parsed.has("for-engine") {
-                return Err(Failure { message, status: 255 });
+                return Err(message.into());
             }
             crate::log::say(format_args!("OCI runtime {message}"));
             return Ok(u8::try_from(e.exit_code()).unwrap_or(u8::MAX));
@@ -305,6 +375,8 @@ pub(crate) fn exec(context: &Context, parsed: &Parsed) -> Outcome {
     for warning in running.warnings() {
         context.log.warn(warning);
     }
+    made(context, running.pid());
+    context.log.debug("setns_init: about to exec");
     announce(parsed, running.pid(), running.pidfd())?;
     if detach {
         running.leave();

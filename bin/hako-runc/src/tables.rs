@@ -353,7 +353,7 @@ can be removed, by a DESTINATION without symbolic links.",
 ];
 
 fn line(left: &str, right: &str) -> String {
-    format!("  {left:<30} {right}\n")
+    format!("   {left:<30} {right}\n")
 }
 
 fn flag_lines(flags: &[Flag]) -> String {
@@ -371,8 +371,10 @@ fn flag_lines(flags: &[Flag]) -> String {
 pub(crate) fn help() -> String {
     let verbs: String =
         VERBS.iter().map(|v| line(&format!("{} {}", v.name, v.usage), v.help)).collect();
+    // Headings and the first lines are runc's: scripts look for them.
     format!(
-        "Usage: hako-runc [OPTIONS] COMMAND\n\nCommands:\n{verbs}\nOptions:\n{}",
+        "NAME:\n   hako-runc - Open Container Initiative runtime\n\nUSAGE:\n   hako-runc [global options] \
+         command [command options] [arguments...]\n\nCOMMANDS:\n{verbs}\nGLOBAL OPTIONS:\n{}",
         flag_lines(crate::GLOBAL)
     )
 }
@@ -382,15 +384,16 @@ pub(crate) fn help_of(verb: &Verb) -> String {
     let options = if verb.flags.is_empty() {
         String::new()
     } else {
-        format!("\nOptions:\n{}", flag_lines(verb.flags))
+        format!("\nOPTIONS:\n{}", flag_lines(verb.flags))
     };
     let about = match verb.about {
         "" => String::new(),
-        about => format!("\n{about}\n"),
+        about => format!("\nDESCRIPTION:\n   {}\n", about.replace('\n', "\n   ")),
     };
+    let (name, usage, help) = (verb.name, verb.usage, verb.help);
     format!(
-        "Usage: hako-runc {} [OPTIONS] {}\n\n{}\n{about}{options}",
-        verb.name, verb.usage, verb.help
+        "NAME:\n   hako-runc {name} - {help}\n\nUSAGE:\n   hako-runc {name} [command options] {usage}\n\
+         {about}{options}"
     )
 }
 

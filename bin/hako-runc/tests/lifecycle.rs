@@ -52,7 +52,7 @@ impl Bundle {
         }
         let passwd = "root:x:0:0::/root:/bin/sh\n1000:x:7:7::/trap:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n";
         std::fs::write(dir.join("rootfs/etc/passwd"), passwd).unwrap();
-        let mut config = hako_runtime::template(None);
+        let mut config = hako_runtime::template(None, true);
         config["process"]["terminal"] = json!(false);
         config["root"]["readonly"] = json!(false);
         Some(Bundle { dir, id, config })
@@ -607,7 +607,7 @@ fn errors_name_the_field_and_the_call() {
         (
             "/mounts/-",
             json!({"destination": "/x", "source": "/no/where", "options": ["bind"]}),
-            "mounts[7]: open_tree(bind /no/where on /x): No such file",
+            "mounts[7]: open_tree(bind /no/where on /x): no such file",
         ),
         (
             "/mounts/-",
@@ -692,7 +692,7 @@ fn an_ordinary_user_runs_a_container() {
     let chown =
         Command::new("chown").args(["-R", &format!("{uid}:{uid}")]).arg(&b.dir).status().unwrap();
     assert!(chown.success());
-    let mut config = hako_runtime::template(Some((uid, uid)));
+    let mut config = hako_runtime::template(Some((uid, uid)), true);
     config["process"]["terminal"] = json!(false);
     config["process"]["args"] = json!([
         "sh",

@@ -21,6 +21,7 @@ mod network;
 mod process;
 mod rootless;
 mod security;
+mod suites;
 mod update;
 
 use hako_tests::{bundle::Bundle, command::Output, runtime::Container};
@@ -46,6 +47,7 @@ fn main() -> std::process::ExitCode {
             update::CASES,
             events::CASES,
             hotplug::CASES,
+            suites::CASES,
         ],
     )
 }

@@ -92,7 +92,7 @@ fn errors_name_call_root_and_path() {
     let inside = base.path().join("inside");
     assert_eq!(
         text,
-        format!("openat2 \"etc/passwd\" beneath {inside:?}: No such file or directory")
+        format!("openat2 \"etc/passwd\" beneath {inside:?}: no such file or directory")
     );
 }
 

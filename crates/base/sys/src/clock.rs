@@ -14,7 +14,7 @@ pub struct Zone {
 
 /// The zone at `seconds` since 1970. `None` where the year is beyond what a clock can show.
 pub fn zone_at(seconds: i64) -> Option<Zone> {
-    let time = libc::time_t::try_from(seconds).ok()?;
+    let time = narrowed(seconds)?;
     let mut broken = MaybeUninit::<libc::tm>::uninit();
     // SAFETY: both pointers are to our own locals. What localtime_r reads beside them is the
     // environment, which no program of this workspace changes: `set_var` is unsafe, and forbidden
@@ -35,6 +35,11 @@ pub fn zone_at(seconds: i64) -> Option<Zone> {
     #[allow(clippy::useless_conversion)]
     let offset_seconds = i64::from(broken.tm_gmtoff);
     Some(Zone { offset_seconds, name })
+}
+
+/// As the C library's type for it: 32 bits in some, and musl's is not to be named (its crate warns).
+fn narrowed<T: TryFrom<i64>>(seconds: i64) -> Option<T> {
+    T::try_from(seconds).ok()
 }
 
 #[cfg(test)]

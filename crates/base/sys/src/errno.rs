@@ -55,7 +55,13 @@ impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // std's text is libc's, followed by "(os error N)", which says nothing to a person.
         let text = std::io::Error::from_raw_os_error(self.0).to_string();
-        f.write_str(text.split(" (os error").next().unwrap_or(&text))
+        let text = text.split(" (os error").next().unwrap_or(&text);
+        // It ends a sentence; and these words, as Go's programs write them, are what scripts search.
+        let mut rest = text.chars();
+        match rest.next() {
+            Some(first) => write!(f, "{}{}", first.to_ascii_lowercase(), rest.as_str()),
+            None => Ok(()),
+        }
     }
 }
 

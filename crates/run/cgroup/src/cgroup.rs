@@ -141,6 +141,9 @@ fn make(directory: &Directory) -> Result<bool> {
             if pids > 0 {
                 return Err(Error::InUse { path: path.clone(), pids });
             }
+            if is_frozen(directory)? {
+                return Err(Error::Frozen { path: path.clone() });
+            }
             false
         }
         Err(Errno::ENOENT) => {
@@ -165,6 +168,15 @@ fn make(directory: &Directory) -> Result<bool> {
             Err(e)
         }
     }
+}
+
+/// Whether a process that enters it would stop there.
+fn is_frozen(directory: &Directory) -> Result<bool> {
+    if directory.unified {
+        return Ok(sys::read(&directory.path.join("cgroup.freeze"))?.trim() == "1");
+    }
+    Ok(directory.controllers.contains(Controller::Freezer)
+        && sys::read(&directory.path.join("freezer.state"))?.trim() != "THAWED")
 }
 
 /// Directories from the mount (exclusive) down to the cgroup (inclusive).

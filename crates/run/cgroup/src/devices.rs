@@ -236,6 +236,8 @@ fn access(text: Option<&str>, path: &str) -> Result<Access> {
             'r' => READ,
             'w' => WRITE,
             'm' => MKNOD,
+            // A type, and no access; runc takes it, and it means nothing.
+            'a' => 0,
             _ => {
                 let why = format!("{letter:?} is not `r`, `w` or `m`");
                 return Err(Error::invalid(format!("{path}.access"), why));

@@ -42,6 +42,7 @@ pub mod stats;
 mod stats_more;
 mod sys;
 pub mod systemd;
+mod thaw;
 mod v1;
 mod v2;
 
@@ -55,6 +56,7 @@ pub use crate::{
     host::{Controller, Controllers, Hierarchy, Host, Mode, Unified},
     oom::OomWatch,
     plan::{Directory, Join, Plan, Request, Write},
+    thaw::{Thawed, thaw_around},
     v2::weight_of_shares,
 };
 
@@ -79,8 +81,16 @@ pub enum Error {
         field: String,
     },
     /// Something that only cgroup v2 can, and only v1 is mounted.
-    #[error("{field}: needs cgroup v2, which is not mounted")]
+    #[error("{field}: invalid configuration: needs cgroup v2, which is not mounted")]
     NoV2 {
+        /// What asks for it.
+        field: String,
+    },
+    /// A file of cgroup v2 whose controller v1 has taken.
+    #[error("{field}: invalid configuration: cgroup v2 has no controller `{controller}` here")]
+    NotOnV2 {
+        /// The controller.
+        controller: Controller,
         /// What asks for it.
         field: String,
     },
@@ -101,12 +111,18 @@ pub enum Error {
         source: Errno,
     },
     /// The cgroup has processes of someone else.
-    #[error("create cgroup {path}: it is there and has processes ({pids})")]
+    #[error("create cgroup {path}: container's cgroup is not empty: {pids} process(es) found")]
     InUse {
         /// The directory.
         path: PathBuf,
         /// How many.
         pids: usize,
+    },
+    /// The cgroup is frozen: no process of it would ever run.
+    #[error("create cgroup {path}: container's cgroup unexpectedly frozen")]
+    Frozen {
+        /// The directory.
+        path: PathBuf,
     },
     /// The kernel refused a value.
     #[error("{field}: write {value:?} to {path}{}", hint(.path, *.source))]

@@ -344,12 +344,12 @@ fn unified_map() {
     refused(
         &v1(),
         r#"{"unified": {"cgroup.max.depth": "3"}}"#,
-        "linux.resources.unified.cgroup.max.depth: needs cgroup v2, which is not mounted",
+        "linux.resources.unified.cgroup.max.depth: invalid configuration: needs cgroup v2, which is not mounted",
     );
     refused(
         &hybrid(),
         r#"{"unified": {"memory.high": "3"}}"#,
-        "linux.resources.unified.memory.high: this machine has no cgroup controller `memory`",
+        "linux.resources.unified.memory.high: invalid configuration: cgroup v2 has no controller `memory` here",
     );
     for name in ["../memory.max", ".hidden", "plain", "a/b.c"] {
         let resources = format!(r#"{{"unified": {{"{name}": "1"}}}}"#);

@@ -205,7 +205,7 @@ fn unified(host: &Host, r: &Resources, b: &mut Builder<'_>) -> Result<()> {
             && !host.in_v2(controller)
             && !is_core_file(file)
         {
-            return Err(Error::Missing { controller, field });
+            return Err(Error::NotOnV2 { controller, field });
         }
         for line in value.lines().filter(|l| !l.is_empty()) {
             b.writes.push(crate::plan::Write {

@@ -195,7 +195,11 @@ fn create_cgroup(plan: &Plan) -> Result<Option<hako_cgroup::Created>> {
 }
 
 /// Gives the cgroup to who runs in it. An ordinary user can give nothing away, and owns it already.
+/// One below it that the process will move to is made here, too.
 fn delegated(plan: &Plan, created: hako_cgroup::Created) -> Result<hako_cgroup::Created> {
+    if let Some(below) = plan.delegated()? {
+        std::fs::create_dir_all(&below).map_err(|e| Error::io("mkdir", &below, &e))?;
+    }
     if let (Some(uid), true) = (plan.cgroup_owner, plan.options.privileged) {
         created.cgroup().delegate(uid)?;
     }
@@ -230,6 +234,9 @@ fn open_descriptors(
         ];
     }
     fds.prepared = spawn::prepare_mounts(plan, &plan.prepared)?;
+    if plan.steps.iter().any(|s| matches!(s.op, Op::MoveRoot)) {
+        fds.covered = crate::cover::outside(&plan.rootfs)?;
+    }
     if plan.options.gate == Gate::Fifo {
         fds.gate = Some(state.make_gate()?);
         fds.report = Some(state.make_failure()?);
@@ -577,7 +584,11 @@ pub(crate) fn send_listener(
     let Some(path) = seccomp.and_then(|s| s.listener_path.as_deref()) else {
         return Err(Error::config("linux.seccomp.listenerPath", "is missing"));
     };
-    let socket = crate::exec::connect(std::path::Path::new(path))?;
+    let socket = crate::exec::connect(std::path::Path::new(path)).map_err(|e| {
+        Error::Unsupported(format!(
+            "failed to connect with seccomp agent specified in the seccomp profile: {e}"
+        ))
+    })?;
     let state = State { pid: state.pid.or(Some(pid)), ..state.clone() };
     let document = serde_json::json!({
         "ociVersion": state.oci_version,

@@ -67,7 +67,7 @@ pub enum Error {
     #[error("container's process ended during set-up: {0}")]
     Died(String),
     /// A hook failed.
-    #[error("error running {kind} hook #{index} ({path}): {reason}")]
+    #[error("error running {kind} hook #{index}: {path}: {reason}")]
     Hook {
         /// As `createRuntime`.
         kind: &'static str,

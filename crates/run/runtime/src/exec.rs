@@ -128,6 +128,11 @@ impl Container {
                 fds.unified = cgroup.open_unified_of(self.file.pid)?;
                 spawn(&fds)?
             }
+            // Which one it is to be was said: then beside its init is not what was asked for.
+            (Err(Error::Call { call: "clone3", errno: errno @ Errno::EBUSY, .. }), _) => {
+                let message = format!("error adding pid of the new process to cgroups: {errno}");
+                return Err(Error::Unsupported(message));
+            }
             (result, _) => result?,
         };
         drop(fds);
@@ -173,11 +178,9 @@ impl Container {
         if self.file.rdt.is_some() {
             b.push("linux.intelRdt", Op::EnterRdt);
         }
-        if let Some(bits) =
-            affinity("process.execCPUAffinity.final", cpus.and_then(|c| c.last.as_ref()))?
-        {
-            b.push("process.execCPUAffinity.final", Op::Affinity(bits));
-        }
+        let last = affinity("process.execCPUAffinity.final", cpus.and_then(|c| c.last.as_ref()))?;
+        let bits = last.unwrap_or_else(|| crate::plan::ALL_CPUS.to_vec());
+        b.push("process.execCPUAffinity.final", Op::Affinity(bits));
         if let Some(adj) = process.oom_score_adj {
             b.push("process.oomScoreAdj", crate::plan::oom_op(adj, options.refused_limits)?);
         }
@@ -186,7 +189,8 @@ impl Container {
             && linux.is_some_and(|l| crate::plan::groups_denied(l, self.file.owner == 0));
         if user_namespace {
             let groups = !no_groups && !extensions.keep_groups;
-            b.push("linux.namespaces", Op::BecomeRoot { groups });
+            let none = hako_oci::runtime::Linux::default();
+            b.push("linux.namespaces", crate::plan::become_root(linux.unwrap_or(&none), groups));
         }
         if self.joins_cgroup_namespace() {
             b.push("linux.namespaces", Op::Join { kind: Kind::Cgroup, slot: 0 });
@@ -215,7 +219,10 @@ impl Container {
         };
         let profile = linux.and_then(|l| l.seccomp.as_ref());
         let guards = Guards::new(b, profile, &extensions, None)?;
-        process_steps(b, process, &around, guards, |_| Ok(()))
+        process_steps(b, process, &around, guards, |b, late| {
+            late.push(b);
+            Ok(())
+        })
     }
 
     /// The cgroup namespace comes last, and is joined by the new process itself: where cgroups are
@@ -252,11 +259,30 @@ impl Container {
             let path = std::path::Path::new(path.trim_start_matches('/'));
             if path.components().any(|c| !matches!(c, std::path::Component::Normal(_))) {
                 return Err(Error::Unsupported(format!(
-                    "cgroup {text:?} is not below the container's"
+                    "bad sub cgroup path: {} is not a sub cgroup path",
+                    path.display()
+                )));
+            }
+            let known = |name: &str| {
+                let has = |d: &hako_cgroup::Directory| {
+                    let names = d.mount.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+                    names.split(',').any(|n| n == name)
+                };
+                name.is_empty() || cgroup.directories().iter().any(has)
+            };
+            if let Some(name) = controllers.and_then(|c| c.split(',').find(|name| !known(name))) {
+                return Err(Error::Unsupported(format!(
+                    "unknown controller {name} in --cgroup {text}"
                 )));
             }
             below.push((controllers, path));
         }
+        let not_in = |path: &std::path::Path, errno: Errno| {
+            let path = path.display();
+            Error::Unsupported(format!(
+                "error adding pid of the new process to cgroups: open {path}: {errno}"
+            ))
+        };
         for directory in cgroup.directories() {
             let names = directory.mount.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             let means = |(controllers, _): &&(Option<&str>, _)| {
@@ -270,14 +296,17 @@ impl Container {
             };
             if directory.unified {
                 let flags = hako_sys::fs::OpenFlags::RDONLY | hako_sys::fs::OpenFlags::DIRECTORY;
-                fds.unified = Some(open_path(&dir, flags)?);
+                fds.unified = Some(open_path(&dir, flags).map_err(|e| match e {
+                    Error::Call { errno, .. } => not_in(&dir.join("cgroup.procs"), errno),
+                    other => other,
+                })?);
                 continue;
             }
             let procs = dir.join("tasks");
             let file = std::fs::OpenOptions::new()
                 .write(true)
                 .open(&procs)
-                .map_err(|e| Error::io("open", &procs, &e))?;
+                .map_err(|e| not_in(&dir.join("cgroup.procs"), Errno::of(&e)))?;
             fds.cgroup.push(file);
         }
         Ok(())

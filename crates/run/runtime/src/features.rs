@@ -59,7 +59,10 @@ pub fn features() -> Value {
 }
 
 /// A config.json to begin with, equal to runc's; for an ordinary user where IDs are given.
-pub fn template(rootless: Option<(u32, u32)>) -> Value {
+///
+/// As runc's it has a cgroup namespace only where cgroup v2 is alone (`unified`): on v1, programs
+/// count on what `/proc/self/cgroup` shows without.
+pub fn template(rootless: Option<(u32, u32)>, unified: bool) -> Value {
     let caps = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let mut mounts = vec![
         json!({"destination": "/proc", "type": "proc", "source": "proc"}),
@@ -99,6 +102,9 @@ pub fn template(rootless: Option<(u32, u32)>) -> Value {
             linux.remove("resources");
         }
     }
+    if let (false, Some(namespaces)) = (unified, linux["namespaces"].as_array_mut()) {
+        namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    }
     json!({
         "ociVersion": hako_oci::runtime::VERSION,
         "process": {
@@ -127,8 +133,10 @@ mod tests {
 
     #[test]
     fn the_template_is_a_valid_configuration() {
-        for rootless in [None, Some((1000, 1000))] {
-            let spec = serde_json::from_value(template(rootless)).unwrap();
+        for (rootless, unified) in [(None, false), (None, true), (Some((1000, 1000)), true)] {
+            let template = template(rootless, unified);
+            assert_eq!(template["linux"]["namespaces"].to_string().contains("cgroup"), unified);
+            let spec = serde_json::from_value(template).unwrap();
             let options = Options { privileged: rootless.is_none(), ..Options::new("t", "/run/t") };
             Plan::new(&spec, Path::new("/b"), &options).unwrap();
         }

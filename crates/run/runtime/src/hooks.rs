@@ -8,7 +8,6 @@ use std::path::Path;
 use hako_oci::runtime::Hook;
 use hako_oci::state::State;
 use hako_sys::fs::OpenFlags;
-use hako_sys::process::ExitStatus;
 
 use crate::container::open_path;
 use crate::init::{HookEnd, run_hook};
@@ -45,14 +44,12 @@ pub(crate) fn run(
     let mut first = Ok(());
     for hook in hook_ops(kind, list, state)? {
         let mut output = [0u8; 2048];
-        let (end, used) = run_hook(&hook, pid, Some(cwd.as_fd()), files, &mut output);
-        let reason = match end {
-            HookEnd::Succeeded => continue,
-            HookEnd::Exited(ExitStatus::Exited(status)) => format!("exit status {status}"),
-            HookEnd::Exited(ExitStatus::Signaled(number)) => format!("signal {number}"),
-            HookEnd::TimedOut => format!("timed out after {} s", hook.timeout.unwrap_or_default()),
-            HookEnd::Failed(call, errno) => format!("{}: {errno}", call.name()),
-        };
+        let environment = (&hook.environment, None);
+        let (end, used) = run_hook(&hook, environment, pid, Some(cwd.as_fd()), files, &mut output);
+        if end == HookEnd::Succeeded {
+            continue;
+        }
+        let reason = end.reason(hook.timeout.unwrap_or_default());
         let words = String::from_utf8_lossy(output.get(..used).unwrap_or_default());
         let words = words.trim();
         let error = Error::Hook {

@@ -8,6 +8,7 @@
 mod call;
 mod container;
 mod control;
+mod cover;
 mod error;
 mod exec;
 mod features;

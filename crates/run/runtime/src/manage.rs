@@ -222,7 +222,9 @@ impl Container {
                 Error::Exec { searched: !program.contains('/'), program, errno: record.errno }
             }
             Call::Hook => {
-                let index = (record.step as usize).saturating_sub(self.file.gate_step + 1);
+                let field = late.map_or("", |(_, field)| field.as_str());
+                let number = field.split(['[', ']']).nth(1).and_then(|n| n.parse().ok());
+                let index: usize = number.unwrap_or_default();
                 let hooks = spec.hooks.unwrap_or_default().start_container;
                 Error::Hook {
                     kind: "startContainer",
@@ -230,7 +232,7 @@ impl Container {
                     path: hooks.get(index).map(|h| h.path.clone()).unwrap_or_default(),
                     reason: spawn::hook_reason(
                         record.errno,
-                        hooks.get(index).and_then(|h| h.timeout),
+                        hooks.get(index).and_then(|h| h.timeout).map(|t| t as u64),
                         &note,
                     ),
                 }
@@ -368,6 +370,11 @@ impl Container {
             Error::State { .. } => Ok(()),
             e => Err(e),
         })?;
+        // Somebody may have moved it to a freezer of their own.
+        let _thawed = match self.cgroup() {
+            Some(_) => hako_cgroup::thaw_around(self.file.pid)?,
+            None => None,
+        };
         let deadline = Instant::now() + KILL_PATIENCE;
         while !hako_sys::process::has_ended(pidfd.as_fd())
             .map_err(|e| Error::call("poll", "pidfd", e))?

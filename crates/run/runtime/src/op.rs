@@ -165,6 +165,8 @@ pub(crate) struct HookOp {
     pub(crate) path: CString,
     pub(crate) arguments: StringArray,
     pub(crate) environment: StringArray,
+    /// The environment is the container's process's: a `startContainer` hook that has none itself.
+    pub(crate) of_process: bool,
     /// Seconds.
     pub(crate) timeout: Option<u64>,
     /// The state document: its members, then how the process ID begins, then its end.
@@ -184,6 +186,8 @@ pub(crate) struct DeviceOp {
     pub(crate) owner: (u32, u32),
     /// Bound from the host, because a user namespace cannot make devices.
     pub(crate) bind: bool,
+    /// Index of one that the parent made.
+    pub(crate) prepared: Option<usize>,
 }
 
 /// The program and how it is found.
@@ -217,8 +221,11 @@ pub(crate) enum Op {
     RecordSeccomp(Vec<hako_sys::seccomp::Insn>),
     /// Nothing more: the process ends well.
     Done,
-    /// Becomes user 0 of the user namespace; whether groups can be set.
+    /// Becomes the user of the user namespace that has its privileges: 0, or where that is not
+    /// mapped the first that is. Whether groups can be set.
     BecomeRoot {
+        uid: u32,
+        gid: u32,
         groups: bool,
     },
     /// Enters a namespace that the parent opened.
@@ -227,6 +234,10 @@ pub(crate) enum Op {
         slot: usize,
     },
     EnterCgroup,
+    /// Moves on into a cgroup below its own.
+    EnterDelegated {
+        procs: CString,
+    },
     /// Enters the groups of resctrl.
     EnterRdt,
     /// The parent moves a network device into this process's namespace.
@@ -247,6 +258,8 @@ pub(crate) enum Op {
         /// EPERM and EACCES are ignored: the value as it was is the nearest.
         clamp: bool,
     },
+    /// A directory beneath the root filesystem, made where it is missing.
+    Directory(Target),
     /// Propagation of all mounts of the new namespace.
     PropagateAll(Propagation, bool),
     /// The mount that the root filesystem is on must not be shared: one of these.
@@ -371,9 +384,10 @@ impl fmt::Display for Op {
             Op::Unmount(Place { dir, name }) => write!(f, "unmount {dir}/{}", text(name)),
             Op::Done => f.write_str("end"),
             Op::AwaitCgroup => f.write_str("wait for systemd's unit"),
-            Op::BecomeRoot { .. } => f.write_str("become user 0 of the user namespace"),
+            Op::BecomeRoot { uid, .. } => write!(f, "become user {uid} of the user namespace"),
             Op::Join { kind, .. } => write!(f, "join {} namespace", kind.info().word),
             Op::EnterCgroup => f.write_str("enter cgroup"),
+            Op::EnterDelegated { procs } => write!(f, "enter delegated cgroup by {}", text(procs)),
             Op::EnterRdt => f.write_str("enter resctrl group"),
             Op::NetDevice { name, inside } => write!(f, "network device {name} as {inside}"),
             Op::Unshare(kind) => write!(f, "new {} namespace", kind.info().word),
@@ -384,6 +398,7 @@ impl fmt::Display for Op {
             Op::ProcWrite { path, value, .. } => {
                 write!(f, "/proc/{} = {}", text(path), text(value))
             }
+            Op::Directory(target) => write!(f, "directory {target}"),
             Op::PropagateAll(p, _) => write!(f, "/ is {}", p.word()),
             Op::PrivateParent(paths) => {
                 write!(f, "private parent of {}", paths.first().map_or("/".into(), |p| text(p)))

@@ -79,6 +79,17 @@ fn prepare_mount(plan: &Plan, wanted: &Prepared) -> Result<OwnedFd> {
         errno: e,
         note: String::new(),
     };
+    if let Some(device) = &wanted.device {
+        match make_device(device) {
+            Ok(tree) => return Ok(tree),
+            // Before Linux 6.15 what is mounted nowhere cannot be bound; or a security module of
+            // an outer container forbids making devices. Then it is the host's.
+            Err(Errno::EINVAL | Errno::EPERM) => {
+                return host_device(device, &wanted.path).map_err(|e| fail("open", e));
+            }
+            Err(e) => return Err(fail("mknodat", e)),
+        }
+    }
     let how = OpenTree { clone: true, recursive: wanted.recursive, no_follow: wanted.no_follow };
     let tree = match &wanted.namespace {
         Some(namespace) => copy_from(namespace, &wanted.path, how),
@@ -95,6 +106,41 @@ fn prepare_mount(plan: &Plan, wanted: &Prepared) -> Result<OwnedFd> {
         };
         mount::set_attr(tree.as_fd(), &change).map_err(|e| fail("mount_setattr(IDMAP)", e))?;
     }
+    Ok(tree)
+}
+
+/// Attributes of a mount of one device.
+pub(crate) const DEVICE_ATTRIBUTES: u64 = attr::NOSUID | attr::NOEXEC;
+
+/// A device of the container's own, in a file system that nobody else sees.
+fn make_device(wanted: &crate::plan::NewDevice) -> hako_sys::Result<OwnedFd> {
+    let context = mount::fsopen(c"tmpfs")?;
+    mount::fsconfig_string(context.as_fd(), c"nr_inodes", c"2")?;
+    mount::fsconfig_create(context.as_fd())?;
+    let dir = mount::fsmount(context.as_fd(), DEVICE_ATTRIBUTES)?;
+    let name = c"device";
+    fs::mknodat(dir.as_fd(), name, wanted.kind, 0o600, wanted.device)?;
+    let (uid, gid) = wanted.owner;
+    let how = fs::AtFlags::SYMLINK_NOFOLLOW;
+    fs::chownat(dir.as_fd(), name, Some(uid), Some(gid), how)?;
+    let tree =
+        mount::open_tree(dir.as_fd(), name, OpenTree { clone: true, ..OpenTree::default() })?;
+    // Now, because mknod(2) heeds this process's umask, and chown(2) takes bits away.
+    fs::chmod_path(tree.as_fd(), wanted.mode)?;
+    Ok(tree)
+}
+
+/// The host's device, whose mode, owner and times the container cannot change.
+fn host_device(wanted: &crate::plan::NewDevice, path: &CStr) -> hako_sys::Result<OwnedFd> {
+    let device = fs::openat(fs::cwd(), path, OpenFlags::PATH, 0)?;
+    let stat = fs::fstat(device.as_fd())?;
+    if stat.kind != wanted.kind || stat.rdev != wanted.device {
+        return Err(Errno::ENODEV);
+    }
+    let how = OpenTree { clone: true, ..OpenTree::default() };
+    let tree = mount::open_tree(device.as_fd(), c"", how)?;
+    let change = Change { set: DEVICE_ATTRIBUTES | attr::RDONLY, ..Change::default() };
+    mount::set_attr(tree.as_fd(), &change)?;
     Ok(tree)
 }
 
@@ -393,7 +439,7 @@ pub(crate) fn failure(steps: &[Step], program: &str, record: &Record, note: &str
             kind: hook.kind,
             index: hook.index,
             path: hook.path.to_string_lossy().into_owned(),
-            reason: hook_reason(record.errno, hook.timeout.map(|t| t as i64), note),
+            reason: hook_reason(record.errno, hook.timeout, note),
         };
     }
     let hint = if note.is_empty() { hint(&step.op, record).to_owned() } else { note.to_owned() };
@@ -408,12 +454,8 @@ pub(crate) fn failure(steps: &[Step], program: &str, record: &Record, note: &str
 }
 
 /// How a hook of the new process ended, in words.
-pub(crate) fn hook_reason(errno: Errno, timeout: Option<i64>, output: &str) -> String {
-    let reason = match errno {
-        Errno::ETIMEDOUT => format!("timed out after {} s", timeout.unwrap_or_default()),
-        Errno::ECANCELED => "failed".to_owned(),
-        other => other.to_string(),
-    };
+pub(crate) fn hook_reason(errno: Errno, timeout: Option<u64>, output: &str) -> String {
+    let reason = crate::init::HookEnd::from_errno(errno).reason(timeout.unwrap_or_default());
     if output.is_empty() { reason } else { format!("{reason}: {output}") }
 }
 
@@ -441,7 +483,9 @@ fn hint(op: &Op, record: &Record) -> &'static str {
         (_, Call::NotProc, _) => "it is not a proc file system",
         (_, Call::CwdOutside, _) => "the working directory is outside of the container's root",
         (Op::User { .. }, _, Errno::EINVAL) => "the ID is not mapped in the user namespace",
-        (_, Call::Openat2, Errno::ELOOP) => "a symbolic link where none may be",
+        (_, Call::Openat2, Errno::ELOOP) => {
+            "a symbolic link where none may be: proc and sys must be mounted on ordinary directory"
+        }
         _ => "",
     }
 }

@@ -74,6 +74,9 @@ pub enum Error {
     /// Every call would be asked about, those of the listener's set-up included.
     #[error("linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be the default")]
     DefaultNotify,
+    /// The process could no longer say what went wrong: it says so by write(2).
+    #[error("{0}: SCMP_ACT_NOTIFY cannot be used for the write syscall")]
+    WriteNotify(String),
     /// Notifications that nobody would read.
     #[error("linux.seccomp.listenerPath: is needed, because a rule has SCMP_ACT_NOTIFY")]
     NoListener,

@@ -236,6 +236,9 @@ impl<'a> Profile<'a> {
             if action == self.default {
                 continue;
             }
+            if action == sys::action::USER_NOTIF && name == "write" {
+                return Err(Error::WriteNotify(at(&format!("names[{j}]"))));
+            }
             self.notifies |= action == sys::action::USER_NOTIF;
             if twice {
                 // As runc and crun: several conditions on one argument are rules of their own.

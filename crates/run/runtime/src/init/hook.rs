@@ -2,11 +2,12 @@
 //!
 //! Called by the parent and by the new process alike, so it allocates nothing.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use hako_sys::poll::{PollFd, poll};
-use hako_sys::process::{self, CloneHow, Cloned, ExitStatus};
+use hako_sys::process::{self, CloneHow, Cloned, ExitStatus, StringArray};
 use hako_sys::{Errno, fs};
 
 use super::Text;
@@ -23,27 +24,73 @@ pub(crate) enum HookEnd {
 }
 
 impl HookEnd {
+    const EXITED: i32 = 0x1000;
+    const SIGNALED: i32 = 0x2000;
+
     /// As a number that crosses the pipe to the parent.
     pub(crate) fn as_errno(self) -> Errno {
         match self {
             HookEnd::TimedOut => Errno::ETIMEDOUT,
-            HookEnd::Exited(_) => Errno::ECANCELED,
+            HookEnd::Exited(ExitStatus::Exited(status)) => {
+                Errno::from_raw(Self::EXITED | status & 0xff)
+            }
+            HookEnd::Exited(ExitStatus::Signaled(number)) => {
+                Errno::from_raw(Self::SIGNALED | number & 0xff)
+            }
             HookEnd::Succeeded => Errno::from_raw(0),
             HookEnd::Failed(_, errno) => errno,
         }
     }
+
+    /// The end that such a number stands for.
+    pub(crate) fn from_errno(errno: Errno) -> HookEnd {
+        let raw = errno.raw();
+        match raw & !0xff {
+            Self::EXITED => HookEnd::Exited(ExitStatus::Exited(raw & 0xff)),
+            Self::SIGNALED => HookEnd::Exited(ExitStatus::Signaled(raw & 0xff)),
+            _ if errno == Errno::ETIMEDOUT => HookEnd::TimedOut,
+            _ => HookEnd::Failed(Call::Hook, errno),
+        }
+    }
+
+    /// In words, which are runc's where it has some.
+    pub(crate) fn reason(self, timeout_seconds: u64) -> String {
+        match self {
+            HookEnd::Succeeded => "succeeded".to_owned(),
+            HookEnd::Exited(ExitStatus::Exited(status)) => format!("exit status {status}"),
+            HookEnd::Exited(ExitStatus::Signaled(number)) => {
+                let words = SIGNALS.iter().find(|(n, _)| *n == number).map(|(_, words)| *words);
+                words.map_or_else(|| format!("signal {number}"), |words| format!("signal: {words}"))
+            }
+            HookEnd::TimedOut => format!("timed out after {timeout_seconds} s"),
+            HookEnd::Failed(Call::Hook, errno) => errno.to_string(),
+            HookEnd::Failed(call, errno) => format!("{}: {errno}", call.name()),
+        }
+    }
 }
 
-/// Runs a hook to its end. `pid` completes the state; `output` gets the first of what it prints,
+/// Signals that end programs which did something wrong, in the words that Go's programs have.
+const SIGNALS: &[(i32, &str)] = &[
+    (4, "illegal instruction"),
+    (6, "aborted"),
+    (8, "floating point exception"),
+    (9, "killed"),
+    (11, "segmentation fault"),
+    (15, "terminated"),
+    (31, "bad system call"),
+];
+
+/// Runs a hook to its end, with this environment and one more entry. `pid` completes the state; `output` gets the first of what it prints,
 /// where that does not go to `files`, and the second result says how much that is.
 pub(crate) fn run(
     hook: &HookOp,
+    environment: (&StringArray, Option<&CStr>),
     pid: i32,
     cwd: Option<BorrowedFd<'_>>,
     files: [Option<BorrowedFd<'_>>; 2],
     output: &mut [u8],
 ) -> (HookEnd, usize) {
-    match try_run(hook, pid, cwd, files, output) {
+    match try_run(hook, environment, pid, cwd, files, output) {
         Ok(result) => result,
         Err((call, errno)) => (HookEnd::Failed(call, errno), 0),
     }
@@ -51,6 +98,7 @@ pub(crate) fn run(
 
 fn try_run(
     hook: &HookOp,
+    environment: (&StringArray, Option<&CStr>),
     pid: i32,
     cwd: Option<BorrowedFd<'_>>,
     files: [Option<BorrowedFd<'_>>; 2],
@@ -67,7 +115,9 @@ fn try_run(
                 .and_then(|()| process::close_on_exec_from(3))
                 .and_then(|()| process::reset_signals());
             let errno = match ready {
-                Ok(()) => process::execve(&hook.path, &hook.arguments, &hook.environment, None),
+                Ok(()) => {
+                    process::execve(&hook.path, &hook.arguments, environment.0, environment.1)
+                }
                 Err(e) => e,
             };
             // What a shell says: not found, or not executable.

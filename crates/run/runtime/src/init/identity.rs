@@ -10,13 +10,21 @@ use hako_sys::{Errno, fs, process};
 use super::Init;
 use crate::call::{At, Call, Did};
 
-/// Becomes user and group 0 of a user namespace whose maps were just written.
-pub(super) fn become_root(groups: bool) -> Did {
+/// Becomes a user and group of a user namespace whose maps were just written, with all privileges.
+pub(super) fn become_root(uid: u32, gid: u32, groups: bool) -> Did {
     if groups {
         cred::set_groups(&[]).at(Call::Setgroups)?;
     }
-    cred::set_gid(0).at(Call::Setgid)?;
-    cred::set_uid(0).at(Call::Setuid)
+    cred::set_gid(gid).at(Call::Setgid)?;
+    if uid == 0 {
+        return cred::set_uid(0).at(Call::Setuid);
+    }
+    // The kernel lets capabilities go where it sees another user than 0: they are taken up again.
+    let mine = cred::capabilities().at(Call::Capset)?;
+    cred::keep_capabilities(true).at(Call::KeepCaps)?;
+    cred::set_uid(uid).at(Call::Setuid)?;
+    cred::keep_capabilities(false).at(Call::KeepCaps)?;
+    cred::set_capabilities(&mine).at(Call::Capset)
 }
 
 /// A session keyring that the host's is not reachable from.

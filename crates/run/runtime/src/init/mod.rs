@@ -5,6 +5,7 @@
 //! fails, its number, the call and the error number go to the parent as one record.
 
 mod copy;
+mod device;
 mod hook;
 mod identity;
 mod mount;
@@ -24,7 +25,7 @@ pub(crate) use self::text::Text;
 use self::text::{Note, PathBuffer};
 use self::walk::Make;
 use crate::call::{At, Call, Did, Failure};
-use crate::op::{DeviceOp, ExecOp, Op, Step, Target};
+use crate::op::{ExecOp, Op, Step, Target};
 use crate::plan::{FILE_RIGHTS, LandlockOp};
 use crate::wire::{Message, Record};
 
@@ -57,6 +58,8 @@ pub(crate) struct Fds {
     pub(crate) report: Option<OwnedFd>,
     /// Where the terminal's master is sent.
     pub(crate) console_socket: Option<OwnedFd>,
+    /// Where the host's kernel file systems are, for a root that is not pivoted to.
+    pub(crate) covered: Vec<std::ffi::CString>,
     /// The root of a container that does not live in its mount namespace's.
     pub(crate) root: Option<OwnedFd>,
 }
@@ -74,6 +77,8 @@ pub(crate) struct Init<'a> {
     moved: [Option<OwnedFd>; KEPT],
     /// Failures go to the report file, because the parent is gone.
     detached: bool,
+    /// It is in the working directory.
+    entered: bool,
     /// False when the kernel turned out to have no mount_setattr(2).
     has_set_attr: bool,
     rootfs: Option<OwnedFd>,
@@ -102,6 +107,7 @@ impl<'a> Init<'a> {
             sync,
             moved: [const { None }; KEPT],
             detached: false,
+            entered: false,
             has_set_attr: true,
             rootfs: None,
             dev: None,
@@ -186,12 +192,16 @@ impl<'a> Init<'a> {
             }
             Op::Unmount(place) => self.unmount(place),
             Op::Done => process::exit(0),
-            Op::BecomeRoot { groups } => identity::become_root(*groups),
+            Op::BecomeRoot { uid, gid, groups } => identity::become_root(*uid, *gid, *groups),
             Op::Join { kind, slot } => match self.fds.joined.get(*slot) {
                 Some(fd) => namespace::setns(fd.as_fd(), kind.flag()).at(Call::Setns),
                 None => Err(Errno::EBADF).at(Call::Setns),
             },
             Op::EnterCgroup => enter_all(&self.fds.cgroup),
+            Op::EnterDelegated { procs } => {
+                let file = fs::openat(fs::cwd(), procs, OpenFlags::WRONLY, 0).at(Call::Open)?;
+                fs::write(file.as_fd(), b"0").at(Call::Write).map(drop)
+            }
             Op::EnterRdt => enter_all(&self.fds.rdt),
             Op::NetDevice { .. } => {
                 let socket = hako_sys::netlink::open().at(Call::Netlink)?;
@@ -207,6 +217,7 @@ impl<'a> Init<'a> {
                 Err(Failure { errno: Errno::EPERM | Errno::EACCES, .. }) if *clamp => Ok(()),
                 other => other,
             },
+            Op::Directory(target) => walk::ensure(self.root()?, target, Make::Directory).map(drop),
             Op::PropagateAll(p, all) => mounts::set_propagation(c"/", *p, *all).at(Call::Mount),
             Op::PrivateParent(paths) => self.private_parent(paths),
             Op::BindRoot { path } => self.bind_root(path),
@@ -345,43 +356,6 @@ impl<'a> Init<'a> {
         Ok(dir)
     }
 
-    fn device(&mut self, device: &DeviceOp) -> Did {
-        let in_dev = device.dir.path.as_bytes() == b"dev";
-        let made = {
-            let dir = self.directory(&device.dir)?;
-            let made = match device.bind {
-                true => Err(Errno::EPERM),
-                false => fs::mknodat(dir, &device.name, device.kind, device.mode, device.device),
-            };
-            match made {
-                Ok(()) if device.owner != (0, 0) => {
-                    let (uid, gid) = device.owner;
-                    let how = fs::AtFlags::SYMLINK_NOFOLLOW;
-                    fs::chownat(dir, &device.name, Some(uid), Some(gid), how).at(Call::Fchown)
-                }
-                Ok(()) => Ok(()),
-                Err(Errno::EEXIST) => {
-                    let there = fs::statat(dir, &device.name, fs::AtFlags::SYMLINK_NOFOLLOW)
-                        .at(Call::Fstat)?;
-                    if there.kind == device.kind
-                        && (device.kind == FileKind::Fifo || there.rdev == device.device)
-                    {
-                        Ok(())
-                    } else {
-                        Err(Errno::EEXIST).at(Call::Mknod)
-                    }
-                }
-                // A user namespace, or no CAP_MKNOD: the host's device is bound.
-                Err(Errno::EPERM) => bind_device(dir, device),
-                Err(e) => Err(e).at(Call::Mknod),
-            }
-        };
-        if !in_dev {
-            self.dev = None;
-        }
-        made
-    }
-
     fn link(
         &mut self,
         dir: &Target,
@@ -446,8 +420,12 @@ impl<'a> Init<'a> {
 
     fn hook(&mut self, hook: &crate::op::HookOp) -> Did {
         let mut output = [0u8; 200];
-        let (end, used) =
-            run_hook(hook, process::pid(), None, [self.kept(4), self.kept(5)], &mut output);
+        let environment = match hook.of_process {
+            true => (&self.exec.environment, self.home()),
+            false => (&hook.environment, None),
+        };
+        let files = [self.kept(4), self.kept(5)];
+        let (end, used) = run_hook(hook, environment, process::pid(), None, files, &mut output);
         match end {
             HookEnd::Succeeded => Ok(()),
             HookEnd::Failed(call, errno) => Err(errno).at(call),
@@ -576,21 +554,4 @@ fn enter_all(files: &[File]) -> Did {
         fs::write(file.as_fd(), b"0").at(Call::Write)?;
     }
     Ok(())
-}
-
-fn bind_device(dir: BorrowedFd<'_>, device: &DeviceOp) -> Did {
-    let source = fs::openat(fs::cwd(), &device.path, OpenFlags::PATH, 0).at(Call::Open)?;
-    let stat = fs::fstat(source.as_fd()).at(Call::Fstat)?;
-    if stat.kind != device.kind || stat.rdev != device.device {
-        return Err(Errno::ENODEV).at(Call::Mknod);
-    }
-    match fs::mknodat(dir, &device.name, FileKind::File, 0o666, (0, 0)) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(e) => return Err(e).at(Call::Mknod),
-    }
-    let flags = OpenFlags::PATH | OpenFlags::NOFOLLOW;
-    let place = fs::openat(dir, &device.name, flags, 0).at(Call::Open)?;
-    let how = mounts::OpenTree { clone: true, ..mounts::OpenTree::default() };
-    let tree = mounts::open_tree(source.as_fd(), c"", how).at(Call::OpenTree)?;
-    mounts::move_mount(tree.as_fd(), place.as_fd()).at(Call::MoveMount)
 }

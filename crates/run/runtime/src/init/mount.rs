@@ -367,7 +367,7 @@ impl Init<'_> {
         Ok(())
     }
 
-    fn attach_with(
+    pub(super) fn attach_with(
         &mut self,
         tree: BorrowedFd<'_>,
         place: BorrowedFd<'_>,
@@ -442,10 +442,31 @@ impl Init<'_> {
     }
 
     pub(super) fn move_root(&mut self) -> Did {
+        // Or the move would be told to the host, where the root was left shared.
+        mount::set_propagation(c"/", Propagation::Private, false).at(Call::Mount)?;
+        for path in &self.fds.covered {
+            self.cover(path)?;
+        }
         hako_sys::process::fchdir(self.root()?).at(Call::Chdir)?;
         mount::move_to(c".", c"/").at(Call::Mount)?;
         hako_sys::process::chroot(c".").at(Call::Chroot)?;
         hako_sys::process::chdir(c"/").at(Call::Chdir)
+    }
+
+    /// Takes a mount of the old root away; where it is locked in place, an empty one goes over it.
+    fn cover(&self, path: &CStr) -> Did {
+        match mount::set_propagation(path, Propagation::Private, true) {
+            // It went away with one that it was beneath, or was never within sight.
+            Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+            other => other.at(Call::Mount)?,
+        }
+        match mount::detach_no_follow(path) {
+            Err(Errno::EINVAL | Errno::EPERM) => {
+                let flags = mount::remount_flags(attr::RDONLY) & !mount::REMOUNT_BIND;
+                mount::mount(Some(c"none"), path, Some(c"tmpfs"), flags, None).at(Call::Mount)
+            }
+            other => other.at(Call::Umount),
+        }
     }
 
     /// The mount above the root filesystem must not be shared, or pivot_root refuses.

@@ -13,8 +13,12 @@ use crate::op::Target;
 
 impl Init<'_> {
     /// Enters the working directory. The early try (`target` given) makes a missing one, and may
-    /// be refused; the late one, as the container's user, decides.
+    /// be refused: then the late one, as the container's user, decides. As runc: what the runtime
+    /// may enter, the user need not be able to.
     pub(super) fn chdir(&mut self, target: &Option<Target>, path: &CStr, late: bool) -> Did {
+        if late && self.entered {
+            return Ok(());
+        }
         match process::chdir(path) {
             Ok(()) => {}
             Err(Errno::ENOENT) if let Some(target) = target => {
@@ -28,6 +32,7 @@ impl Init<'_> {
         }
         // It must be the container's, not one that leaked in (CVE-2024-21626).
         if process::cwd_is_inside().at(Call::CwdOutside)? {
+            self.entered = true;
             Ok(())
         } else {
             Err(Errno::ENOENT).at(Call::CwdOutside)
@@ -72,9 +77,13 @@ impl Init<'_> {
         let Some(candidate) = self.exec.candidates.get(self.program) else {
             return Err(Errno::ENOENT).at(Call::Exec);
         };
-        let home = self.exec.home_of.is_some().then(|| self.home.as_c_str());
-        Err(process::execve(candidate, &self.exec.arguments, &self.exec.environment, home))
+        Err(process::execve(candidate, &self.exec.arguments, &self.exec.environment, self.home()))
             .at(Call::Exec)
+    }
+
+    /// `HOME=` and the user's directory, where the environment does not have it.
+    pub(super) fn home(&self) -> Option<&CStr> {
+        self.exec.home_of.is_some().then(|| self.home.as_c_str())
     }
 }
 

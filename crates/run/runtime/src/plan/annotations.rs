@@ -26,6 +26,10 @@ pub(crate) struct Extensions {
     pub(crate) hooks_stderr: Option<PathBuf>,
     /// The rules for Landlock.
     pub(crate) landlock: Option<String>,
+    /// Where the v1 hierarchy that systemd needs is mounted.
+    pub(crate) systemd_v1: Option<String>,
+    /// A cgroup below the container's own, for its processes.
+    pub(crate) delegate: Option<String>,
 }
 
 type Meaning = fn(&mut Extensions, &mut Spec, &str, &str) -> Result<()>;
@@ -80,19 +84,35 @@ const ANNOTATIONS: &[(&str, Meaning)] = &[
         Ok(())
     }),
     ("run.oci.handler", |_, _, field, value| {
-        Err(Error::config(
-            field,
-            format!("handler {value:?} is not supported: programs are executed"),
-        ))
+        let library = match value {
+            "" => return Ok(()),
+            "krun" => "libkrun",
+            "wasm" | "wasmedge" | "wasmer" | "wasmtime" | "wamr" | "spin" => "a WebAssembly engine",
+            _ => {
+                return Err(Error::config(field, format!("there is no handler {value:?}")));
+            }
+        };
+        let why = format!(
+            "handler {value:?} needs {library}, which is not built in: programs are executed"
+        );
+        Err(Error::config(field, why))
     }),
     ("run.oci.seccomp.plugins", |_, _, field, _| {
         Err(Error::config(field, "plugins are not loaded; run.oci.seccomp.receiver takes a socket"))
     }),
-    ("run.oci.delegate-cgroup", |_, _, field, _| {
-        Err(Error::config(
-            field,
-            "is not supported: the container's own cgroup is delegated where it is mounted writable",
-        ))
+    ("run.oci.delegate-cgroup", |e, _, field, value| {
+        let is_name = |part| matches!(part, std::path::Component::Normal(_));
+        if value.is_empty() || !std::path::Path::new(value).components().all(is_name) {
+            let why = format!("{value:?} is not the name of a cgroup below the container's");
+            return Err(Error::config(field, why));
+        }
+        e.delegate = Some(value.to_owned());
+        Ok(())
+    }),
+    ("run.oci.systemd.force_cgroup_v1", |e, _, field, value| {
+        absolute(field, value)?;
+        e.systemd_v1 = Some(value.to_owned());
+        Ok(())
     }),
     (landlock::ANNOTATION, |e, _, _, value| {
         e.landlock = Some(value.to_owned());

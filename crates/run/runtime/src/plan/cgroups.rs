@@ -70,7 +70,9 @@ pub(super) fn owner(spec: &Spec, host: &Host, namespaces: &Namespaces) -> Option
 /// on v1 and hybrid a tmpfs with the container's directory of each hierarchy that it joined.
 pub(super) fn mount(field: &str, mount: &Mount, plan: &Plan) -> Result<Op> {
     let op = mounts::parse(field, mount, &plan.bundle, None)?.op;
-    if plan.cgroups.v1.is_empty() {
+    // A named hierarchy of v1 that somebody mounted beside does not make it another machine.
+    let at_root = |v2: &hako_cgroup::Unified| v2.mount == Path::new("/sys/fs/cgroup");
+    if plan.cgroups.v1.is_empty() || plan.cgroups.v2.as_ref().is_some_and(at_root) {
         return unified(field, op, plan);
     }
     let mut dirs = Vec::new();
@@ -100,6 +102,29 @@ pub(super) fn mount(field: &str, mount: &Mount, plan: &Plan) -> Result<Op> {
         ..op
     };
     Ok(Op::MountCgroups { tmpfs: Box::new(tmpfs), set, dirs })
+}
+
+/// Where the hierarchy of an old systemd is asked for.
+pub(super) const SYSTEMD: &str = "annotations[\"run.oci.systemd.force_cgroup_v1\"]";
+
+/// The container's directory of the v1 hierarchy that has systemd's name and no controllers: an old
+/// systemd in the container needs it, whatever the host's does.
+pub(super) fn systemd(destination: &str, plan: &Plan) -> Result<MountOp> {
+    let directories = plan.cgroup.iter().flat_map(|cgroup| &cgroup.directories);
+    let own = directories.filter(|d| d.name.as_deref() == Some("systemd")).map(|d| &d.path).next();
+    let own = own.ok_or_else(|| {
+        let why =
+            "needs the cgroup v1 hierarchy name=systemd, which is not mounted on this machine";
+        Error::config(SYSTEMD, why)
+    })?;
+    let words = ["bind", "nosuid", "nodev", "noexec"].map(str::to_owned);
+    let mount = Mount {
+        destination: destination.to_owned(),
+        source: Some(own.to_string_lossy().into_owned()),
+        options: words.to_vec(),
+        ..Mount::default()
+    };
+    Ok(mounts::parse(SYSTEMD, &mount, &plan.bundle, None)?.op)
 }
 
 fn unified(field: &str, mut op: MountOp, plan: &Plan) -> Result<Op> {

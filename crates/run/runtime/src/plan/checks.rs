@@ -62,7 +62,14 @@ pub(super) fn needs(spec: &Spec, linux: &Linux, namespaces: &Namespaces) -> Resu
     ];
     for (field, wanted, kind) in needs {
         if wanted && !namespaces.has(kind) {
-            return Err(Error::config(field, format!("needs a {} namespace", kind.info().word)));
+            let why = match kind {
+                // runc's words.
+                Kind::Network => {
+                    "unable to move network devices without a NET namespace".to_owned()
+                }
+                kind => format!("needs a {} namespace", kind.info().word),
+            };
+            return Err(Error::config(field, why));
         }
     }
     for (field, paths) in

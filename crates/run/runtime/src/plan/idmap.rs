@@ -59,7 +59,7 @@ impl Ranges {
 }
 
 /// The host's ID of a container's.
-fn outside(id: u32, map: &[IdMapping]) -> Option<u32> {
+pub(crate) fn outside(id: u32, map: &[IdMapping]) -> Option<u32> {
     map.iter().find_map(|m| {
         let within = id.checked_sub(m.container_id).filter(|within| *within < m.size)?;
         m.host_id.checked_add(within)

@@ -1,6 +1,7 @@
 //! Parts of `linux` that become one step each: devices, sysctls, paths, policies; and hooks.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 
 use hako_oci::runtime::{Device, Hook, Linux, MemoryPolicy, Personality, Spec};
 use hako_oci::state::{State, Status};
@@ -32,8 +33,14 @@ const DEFAULT_LINKS: &[(&str, &str)] = &[
     ("core", "/proc/kcore"),
 ];
 
-/// Devices and links in /dev.
-pub(crate) fn devices(b: &mut Builder, linux: &Linux, bind: bool) -> Result<()> {
+/// Devices and links in /dev. Those of the configuration that cannot be made in a user namespace
+/// (`bind`) are given to `prepare` first, with their field; who can make them says which they are.
+pub(crate) fn devices(
+    b: &mut Builder,
+    linux: &Linux,
+    bind: bool,
+    mut prepare: impl FnMut(&DeviceOp, &str) -> Result<Option<usize>>,
+) -> Result<()> {
     let configured = |path: &str| linux.devices.iter().any(|d| clean(&d.path) == clean(path));
     for (path, major, minor) in DEFAULT_DEVICES.iter().filter(|(path, ..)| !configured(path)) {
         let device = Device {
@@ -48,8 +55,11 @@ pub(crate) fn devices(b: &mut Builder, linux: &Linux, bind: bool) -> Result<()> 
     }
     for (i, device) in linux.devices.iter().enumerate() {
         let field = format!("linux.devices[{i}]");
-        let op = Op::Device(Box::new(device_op(&field, device, bind)?));
-        b.push(field, op);
+        let mut op = device_op(&field, device, bind)?;
+        if op.bind {
+            op.prepared = prepare(&op, &field)?;
+        }
+        b.push(field, Op::Device(Box::new(op)));
     }
     for (name, to) in DEFAULT_LINKS {
         b.push(
@@ -103,6 +113,7 @@ fn device_op(field: &str, device: &Device, bind: bool) -> Result<DeviceOp> {
         device: (number("major", device.major)?, number("minor", device.minor)?),
         owner: (device.uid.unwrap_or(0), device.gid.unwrap_or(0)),
         bind: bind && kind != FileKind::Fifo,
+        prepared: None,
     })
 }
 
@@ -119,12 +130,7 @@ const IPC_SYSCTLS: &[&str] = &[
 ];
 
 /// `linux.sysctl`: only what belongs to a namespace that the container does not share.
-pub(crate) fn sysctls(
-    b: &mut Builder,
-    spec: &Spec,
-    linux: &Linux,
-    namespaces: &Namespaces,
-) -> Result<()> {
+pub(crate) fn sysctls(b: &mut Builder, linux: &Linux, namespaces: &Namespaces) -> Result<()> {
     for (key, value) in &linux.sysctl {
         let field = format!("linux.sysctl[{key:?}]");
         // Of `.` and `/`, whichever comes first separates; the other is part of a name.
@@ -146,10 +152,10 @@ pub(crate) fn sysctls(
             p if IPC_SYSCTLS.contains(&p) || p.starts_with("fs/mqueue/") => Kind::Ipc,
             p if p.starts_with("net/") => Kind::Network,
             "kernel/domainname" => Kind::Uts,
-            "kernel/hostname" if spec.hostname.is_some() => {
-                return Err(Error::config(field, "hostname is set by `hostname` already"));
+            "kernel/hostname" => {
+                let why = "is not allowed as it conflicts with the OCI \"hostname\" field";
+                return Err(Error::config(field, why));
             }
-            "kernel/hostname" => Kind::Uts,
             p if p.starts_with("user/") => Kind::User,
             _ => {
                 return Err(Error::config(field, "is not in a separate kernel namespace"));
@@ -245,7 +251,18 @@ pub(crate) fn state(spec: &Spec, id: &str, bundle: &str, status: Status) -> Stat
     }
 }
 
-/// The hooks of one kind that the new process runs itself.
+/// This process's environment: hooks that have none of their own inherit it, as from runc and crun.
+fn inherited() -> Vec<CString> {
+    use std::os::unix::ffi::OsStringExt;
+    let entry = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let bytes = [name.into_vec(), value.into_vec()].join(&b'=');
+        // What came through execve has no NUL.
+        CString::new(bytes).ok()
+    };
+    std::env::vars_os().filter_map(entry).collect()
+}
+
+/// The hooks of one kind.
 pub(crate) fn hook_ops(kind: &'static str, hooks: &[Hook], state: &State) -> Result<Vec<HookOp>> {
     let document =
         serde_json::to_vec(state).map_err(|e| Error::config("annotations", e.to_string()))?;
@@ -265,12 +282,19 @@ pub(crate) fn hook_ops(kind: &'static str, hooks: &[Hook], state: &State) -> Res
         if arguments.is_empty() {
             arguments.push(path.clone());
         }
+        let of_process = kind == "startContainer" && hook.env.is_empty();
+        let environment = match (of_process, hook.env.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => inherited(),
+            (false, false) => strings("env", &hook.env)?,
+        };
         ops.push(HookOp {
             kind,
+            of_process,
             index,
             path,
             arguments: StringArray::new(arguments),
-            environment: StringArray::new(strings("env", &hook.env)?),
+            environment: StringArray::new(environment),
             timeout: hook.timeout.map(|t| t as u64),
             state: [before.clone(), b",\"pid\":".to_vec(), b"}".to_vec()],
         });
@@ -307,7 +331,7 @@ mod tests {
             let linux =
                 Linux { sysctl: [(key.to_owned(), "1".to_owned())].into(), ..Linux::default() };
             let mut b = Builder::default();
-            sysctls(&mut b, &Spec::default(), &linux, ns).map(|()| b.steps[0].to_string())
+            sysctls(&mut b, &linux, ns).map(|()| b.steps[0].to_string())
         };
         for (key, shown) in [
             ("net.ipv4.ip_forward", "/proc/sys/net/ipv4/ip_forward = 1"),
@@ -320,7 +344,15 @@ mod tests {
             assert_eq!(check(key, &all).unwrap(), shown);
             assert!(check(key, &Namespaces::default()).is_err(), "{key} without a namespace");
         }
-        for bad in ["kernel.panic", "vm.swappiness", "net..x", "net/../kernel/panic", "", "."] {
+        for bad in [
+            "kernel.panic",
+            "kernel.hostname",
+            "vm.swappiness",
+            "net..x",
+            "net/../kernel/panic",
+            "",
+            ".",
+        ] {
             assert!(check(bad, &all).is_err(), "{bad}");
         }
     }
@@ -359,7 +391,7 @@ mod tests {
         };
         let linux = Linux { devices: vec![null], ..Linux::default() };
         let mut b = Builder::default();
-        devices(&mut b, &linux, false).unwrap();
+        devices(&mut b, &linux, false, |_, _| Ok(None)).unwrap();
         let nulls = b.steps.iter().filter(|s| s.to_string().contains("/dev/null")).count();
         assert_eq!(nulls, 1);
     }

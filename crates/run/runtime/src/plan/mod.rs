@@ -4,6 +4,7 @@ mod annotations;
 mod builder;
 mod cgroups;
 mod checks;
+mod file_systems;
 mod idmap;
 mod landlock;
 mod linux;
@@ -17,7 +18,6 @@ use std::path::{Path, PathBuf};
 
 use hako_oci::runtime::{Hooks, IdMapping, Linux, Process, Spec};
 use hako_oci::state::{State, Status};
-use hako_sys::mount::Propagation;
 use hako_sys::namespace::Kind;
 
 pub(crate) use self::annotations::{Extensions, read as read_annotations};
@@ -33,7 +33,7 @@ pub(crate) use self::mounts::for_running as mount_plan;
 pub(crate) use self::namespaces::{Join, Namespaces};
 pub(crate) use self::outside::{NetDevice, RdtRequest};
 pub(crate) use self::process::{Guards, Surroundings, affinity, exec_op, steps as process_steps};
-use crate::op::{ExecOp, Op, Source, Step};
+use crate::op::{ExecOp, Op, Step};
 use crate::{CgroupDriver, Error, Gate, Options, RefusedLimits, Result};
 
 /// Everything that creating a container will do, decided and checked.
@@ -74,6 +74,12 @@ pub struct Plan {
     cgroups: hako_cgroup::Host,
 }
 
+/// Where a delegated cgroup is asked for.
+const DELEGATE: &str = "annotations[\"run.oci.delegate-cgroup\"]";
+
+/// More processors than a machine has; the kernel takes those that are there.
+pub(crate) const ALL_CPUS: [u64; 128] = [u64::MAX; 128];
+
 /// A mount that the parent copies (detached) before the new process exists.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -83,7 +89,19 @@ pub(crate) struct Prepared {
     pub(crate) recursive: bool,
     pub(crate) no_follow: bool,
     pub(crate) id_map: Option<IdMap>,
+    /// A device, made where the kernel can bind what is mounted nowhere: else the host's is at `path`.
+    pub(crate) device: Option<NewDevice>,
     pub(crate) field: String,
+}
+
+/// A device that the parent makes for a container in a user namespace.
+#[derive(Debug)]
+pub(crate) struct NewDevice {
+    pub(crate) kind: hako_sys::fs::FileKind,
+    pub(crate) mode: u32,
+    pub(crate) device: (u32, u32),
+    /// As the host knows them.
+    pub(crate) owner: (u32, u32),
 }
 
 impl Plan {
@@ -122,7 +140,11 @@ impl Plan {
             (_, Some(host)) => host.clone(),
             (_, None) => hako_cgroup::Host::detect()?,
         };
-        let cgroup = cgroups::plan(spec, linux, options, &cgroups)?;
+        let mut joining = options.clone();
+        if extensions.systemd_v1.is_some() {
+            joining.join_cgroups = hako_cgroup::Join::All;
+        }
+        let cgroup = cgroups::plan(spec, linux, &joining, &cgroups)?;
         let mut plan = Plan {
             cgroup,
             cgroup_owner: cgroups::owner(spec, &cgroups, &namespaces),
@@ -198,7 +220,8 @@ impl Plan {
         }
         for mount in &self.prepared {
             let mapped = if mount.id_map.is_some() { " with its IDs mapped" } else { "" };
-            add(format!("copy of mount {}{mapped}", mount.path.to_string_lossy()), &mount.field);
+            let what = if mount.device.is_some() { "device" } else { "copy of mount" };
+            add(format!("{what} {}{mapped}", mount.path.to_string_lossy()), &mount.field);
         }
         let new = self.namespaces.new & !Kind::Cgroup.flag();
         let kinds = hako_sys::namespace::KINDS.iter().filter(|k| new & k.flag != 0);
@@ -233,6 +256,15 @@ impl Plan {
         &self.warnings
     }
 
+    /// Flags that the profile's filter is loaded with, but for the listener's; none without one.
+    pub fn seccomp_flags(&self) -> Option<u32> {
+        let listener = hako_sys::seccomp::FLAG_NEW_LISTENER;
+        self.steps.iter().find_map(|step| match &step.op {
+            Op::Seccomp { flags, .. } => Some(flags & !listener),
+            _ => None,
+        })
+    }
+
     /// The directory of the root filesystem, on the host.
     pub fn rootfs(&self) -> &Path {
         &self.rootfs
@@ -263,6 +295,8 @@ impl Plan {
         let by_systemd = self.cgroup.as_ref().is_some_and(hako_cgroup::Plan::has_scope);
         let enter = if by_systemd { Op::AwaitCgroup } else { Op::EnterCgroup };
         b.push("linux.cgroupsPath", enter);
+        // The caller's own affinity is not the container's: all that its cpuset has (as runc).
+        b.push("process", Op::Affinity(ALL_CPUS.to_vec()));
         if self.rdt.is_some() {
             b.push("linux.intelRdt", Op::EnterRdt);
         }
@@ -275,16 +309,19 @@ impl Plan {
             // Only now: the view begins at the cgroup that the process is in.
             b.push("linux.namespaces", Op::Unshare(Kind::Cgroup));
         }
+        if let Some(directory) = self.delegated()? {
+            let procs = directory.join("cgroup.procs");
+            let procs = c_string(DELEGATE, &procs.to_string_lossy())?;
+            b.push(DELEGATE, Op::EnterDelegated { procs });
+        }
         if self.own_mounts() && self.options.rootfs_mounts.is_empty() {
             // Paths of the host are walked while this is still the host's user.
             self.root(b, linux)?;
         }
         if self.namespaces.is_new(Kind::User) {
             b.push("linux.uidMappings", Op::AwaitMaps);
-            b.push(
-                "linux.uidMappings",
-                Op::BecomeRoot { groups: !self.no_groups && !self.extensions.keep_groups },
-            );
+            let groups = !self.no_groups && !self.extensions.keep_groups;
+            b.push("linux.uidMappings", become_root(linux, groups));
             if self.times_inside() {
                 b.push("linux.timeOffsets", Op::Unshare(Kind::Time));
                 b.push("linux.timeOffsets", time_op(&self.time_offsets)?);
@@ -293,7 +330,7 @@ impl Plan {
         } else if let Some(join) = self.namespaces.joined.iter().find(|j| j.kind == Kind::User) {
             // Who the caller is outside is nobody in there.
             let groups = self.options.privileged && !self.extensions.keep_groups;
-            b.push(format!("{}.path", join.field), Op::BecomeRoot { groups });
+            b.push(format!("{}.path", join.field), become_root(linux, groups));
         }
         if !self.options.no_new_keyring {
             b.push("process", Op::Keyring(c_string("id", &format!("_ses.{}", self.options.id))?));
@@ -327,171 +364,17 @@ impl Plan {
         Some(mounts::Label { option: self.extensions.context.unwrap_or("context"), context })
     }
 
+    /// The cgroup below the container's that its process moves to, once its cgroup namespace has
+    /// begun at the container's own; of v2 only, because v1 cannot be divided safely.
+    pub(crate) fn delegated(&self) -> Result<Option<PathBuf>> {
+        let Some(name) = &self.extensions.delegate else { return Ok(None) };
+        let directories = self.cgroup.iter().flat_map(|cgroup| &cgroup.directories);
+        let unified = directories.filter(|d| d.unified).map(|d| d.path.join(name)).next();
+        unified.map(Some).ok_or_else(|| Error::config(DELEGATE, "needs cgroup v2"))
+    }
+
     fn own_mounts(&self) -> bool {
         self.namespaces.has(Kind::Mount)
-    }
-
-    /// The root filesystem as a mount of its own.
-    fn root(&self, b: &mut Builder, linux: &Linux) -> Result<()> {
-        let (propagation, all) = match linux.rootfs_propagation.as_deref() {
-            None | Some("") => (Propagation::Slave, true),
-            Some(word) => mounts::propagation(word)?,
-        };
-        // An unbindable tree cannot be bound; only the root itself becomes so, in the end.
-        let outer =
-            if propagation == Propagation::Unbindable { Propagation::Private } else { propagation };
-        b.push("linux.rootfsPropagation", Op::PropagateAll(outer, all));
-        let path = mounts::absolute("root.path", Path::new("/"), &self.rootfs.to_string_lossy())?;
-        if outer == Propagation::Shared {
-            let mut parents = Vec::new();
-            for ancestor in self.rootfs.ancestors() {
-                parents.push(mounts::absolute(
-                    "root.path",
-                    Path::new("/"),
-                    &ancestor.to_string_lossy(),
-                )?);
-            }
-            b.push("linux.rootfsPropagation", Op::PrivateParent(parents));
-        }
-        if self.options.rootfs_mounts.is_empty() {
-            b.push("root.path", Op::BindRoot { path });
-        }
-        for (i, mount) in self.options.rootfs_mounts.iter().enumerate() {
-            let field = format!("rootfs_mounts[{i}]");
-            let planned = mounts::parse(&field, mount, &self.bundle, self.label(linux))?;
-            if i == 0 || mounts::is_at(mount, "/") {
-                let path =
-                    mounts::absolute("root.path", Path::new("/"), &self.rootfs.to_string_lossy())?;
-                b.push(field, Op::MountRoot { path, fs: Box::new(planned.op) });
-            } else {
-                b.push(field, Op::Mount(Box::new(planned.op)));
-            }
-        }
-        Ok(())
-    }
-
-    fn file_systems(
-        &mut self,
-        b: &mut Builder,
-        spec: &Spec,
-        process: &Process,
-        linux: &Linux,
-    ) -> Result<()> {
-        let own = self.own_mounts();
-        if own && !self.options.rootfs_mounts.is_empty() {
-            self.root(b, linux)?;
-        }
-        let user_namespace = self.namespaces.has(Kind::User);
-        for (i, mount) in spec.mounts.iter().enumerate() {
-            let field = format!("mounts[{i}]");
-            mounts::check_proc(&field, mount)?;
-            if matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2")) {
-                let op = cgroups::mount(&field, mount, self)?;
-                b.push(field, op);
-                continue;
-            }
-            let mut planned = mounts::parse(&field, mount, &self.bundle, self.label(linux))?;
-            if let (Some(ranges), Some(id_map)) = (&planned.ranges, &mut planned.id_map) {
-                let (uids, gids) = (&self.uid_map, &self.gid_map);
-                *id_map = ranges.resolve(&field, id_map.recursive, uids, gids)?;
-            }
-            if let Source::Bind { path, recursive, no_follow, prepared, .. } =
-                &mut planned.op.source
-            {
-                // ID-mapping needs the caller's privileges, and so does walking to a source that
-                // the user namespace's root may not see.
-                let elsewhere = mounts::of_process(path).filter(|_| self.options.privileged);
-                let by_parent = planned.id_map.is_some()
-                    || elsewhere.is_some()
-                    || (self.namespaces.has(Kind::User) && self.options.privileged);
-                if by_parent {
-                    let recursive = *recursive;
-                    *prepared = Some(self.prepared.len());
-                    let (namespace, path) = match elsewhere {
-                        Some((namespace, path)) => (Some(namespace), path),
-                        None => (None, path.clone()),
-                    };
-                    self.prepared.push(Prepared {
-                        path,
-                        namespace,
-                        recursive,
-                        no_follow: *no_follow,
-                        id_map: planned.id_map,
-                        field: field.clone(),
-                    });
-                }
-            }
-            b.push(field, Op::Mount(Box::new(planned.op)));
-        }
-        // A /dev that is the host's own has everything already.
-        let host_dev = spec.mounts.iter().any(|m| mounts::is_at(m, "/dev") && mounts::is_bind(m));
-        if own && !host_dev {
-            linux::devices(b, linux, user_namespace)?;
-            let pts = spec.mounts.iter().any(|m| m.kind.as_deref() == Some("devpts"));
-            if pts {
-                b.push(
-                    "linux.devices",
-                    Op::Link {
-                        dir: target("linux.devices", "/dev")?,
-                        name: c"ptmx".into(),
-                        to: c"pts/ptmx".into(),
-                        replace: true,
-                    },
-                );
-            }
-        }
-        if process.terminal {
-            let size = process.console_size.as_ref().map(|s| (s.height, s.width));
-            let console = own.then(|| target("process.terminal", "/dev/console")).transpose()?;
-            let ptmx = if own { "/dev/pts/ptmx" } else { "/dev/ptmx" };
-            b.push(
-                "process.terminal",
-                Op::Console { ptmx: target("process.terminal", ptmx)?, console, size },
-            );
-        }
-        if !self.hooks.prestart.is_empty() || !self.hooks.create_runtime.is_empty() {
-            b.push("hooks.createRuntime", Op::AwaitRuntimeHooks);
-        }
-        for op in linux::hook_ops("createContainer", &self.hooks.create_container, &self.state)? {
-            b.push(format!("hooks.createContainer[{}]", op.index), Op::Hook(Box::new(op)));
-        }
-        linux::sysctls(b, spec, linux, &self.namespaces)?;
-        for (i, path) in linux.readonly_paths.iter().enumerate() {
-            let field = format!("linux.readonlyPaths[{i}]");
-            let op = Op::ReadonlyPath(target(&field, path)?);
-            b.push(field, op);
-        }
-        for (i, path) in linux.masked_paths.iter().enumerate() {
-            let field = format!("linux.maskedPaths[{i}]");
-            let op = Op::MaskedPath(target(&field, path)?);
-            b.push(field, op);
-        }
-        if own && spec.root.as_ref().is_some_and(|r| r.readonly) {
-            b.push("root.readonly", Op::RootReadonly);
-        }
-        b.push(
-            "root.path",
-            match (own, self.options.no_pivot) {
-                (true, false) => Op::Pivot,
-                (true, true) => Op::MoveRoot,
-                (false, _) => Op::Chroot {
-                    path: mounts::absolute(
-                        "root.path",
-                        Path::new("/"),
-                        &self.rootfs.to_string_lossy(),
-                    )?,
-                },
-            },
-        );
-        if own && let Some(word) = linux.rootfs_propagation.as_deref().filter(|w| !w.is_empty()) {
-            let (propagation, all) = mounts::propagation(word)?;
-            // runc: only the root mount itself, unless the word says all.
-            b.push(
-                "linux.rootfsPropagation",
-                Op::RootPropagation(propagation, all && word.starts_with('r')),
-            );
-        }
-        Ok(())
     }
 
     /// From the inside: the process itself, up to its program.
@@ -518,14 +401,25 @@ impl Plan {
             Guards::new(b, linux.seccomp.as_ref(), &self.extensions, self.options.landlock)?;
         let recorded = self.options.record_seccomp.is_some();
         let guards = if recorded { guards.recorded()? } else { guards };
-        process_steps(b, process, &around, guards, |b| {
+        process_steps(b, process, &around, guards, |b, late| {
             b.push("process", Op::AwaitStart { fifo: self.options.gate == Gate::Fifo });
+            // As runc: the hooks are under the filter, too.
+            late.push(b);
             for op in linux::hook_ops("startContainer", &self.hooks.start_container, &created)? {
                 b.push(format!("hooks.startContainer[{}]", op.index), Op::Hook(Box::new(op)));
             }
             Ok(())
         })
     }
+}
+
+/// Who acts in the user namespace.
+pub(crate) fn become_root(linux: &Linux, groups: bool) -> Op {
+    let id = |map: &[IdMapping]| {
+        let has_root = map.is_empty() || map.iter().any(|m| m.container_id == 0 && m.size > 0);
+        map.first().filter(|_| !has_root).map_or(0, |m| m.container_id)
+    };
+    Op::BecomeRoot { uid: id(&linux.uid_mappings), gid: id(&linux.gid_mappings), groups }
 }
 
 /// Labels of the process, which take effect when the program is executed.

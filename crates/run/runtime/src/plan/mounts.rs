@@ -9,7 +9,7 @@ use hako_sys::mount::{Propagation, attr};
 use super::builder::{c_string, clean, place, target};
 use super::idmap::{self, IdMap, Ranges};
 use super::mount_options::{Meaning, meaning};
-use crate::op::{MountOp, NewFs, OPTIONS_SIZE, Param, Source};
+use crate::op::{MountOp, NewFs, OPTIONS_SIZE, Param, Source, Target};
 use crate::{Error, Result};
 
 /// A mount, and what the parent has to prepare for it.
@@ -56,6 +56,20 @@ pub(crate) struct Label<'a> {
 pub(crate) fn for_running(field: &str, mount: &Mount, bundle: &Path) -> Result<Planned> {
     check_proc(field, mount)?;
     parse(field, mount, bundle, None)
+}
+
+/// What is mounted there becomes read-only.
+pub(crate) fn readonly(target: Target) -> MountOp {
+    MountOp {
+        target,
+        source: Source::Remount,
+        set: attr::RDONLY,
+        clear: 0,
+        set_all: 0,
+        clear_all: 0,
+        propagation: Vec::new(),
+        copy_up: false,
+    }
 }
 
 /// What one mount comes to.

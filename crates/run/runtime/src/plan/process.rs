@@ -82,7 +82,7 @@ impl Guards {
         Ok(self)
     }
 
-    fn push(self, b: &mut Builder) {
+    pub(crate) fn push(self, b: &mut Builder) {
         if let Some(op) = self.landlock {
             b.push(format!("annotations[{:?}]", super::landlock::ANNOTATION), op);
         }
@@ -119,13 +119,13 @@ fn seccomp_op(b: &mut Builder, profile: &Seccomp, extensions: &Extensions) -> Re
 }
 
 /// Everything after the namespaces and mounts: limits, descriptors, user, capabilities. What comes
-/// between (`ready`) is the caller's: waiting for start, hooks.
+/// between (`ready`) is the caller's: waiting for start, the guards that come late, hooks.
 pub(crate) fn steps(
     b: &mut Builder,
     process: &Process,
     around: &Surroundings<'_>,
     guards: Guards,
-    ready: impl FnOnce(&mut Builder) -> Result<()>,
+    ready: impl FnOnce(&mut Builder, Guards) -> Result<()>,
 ) -> Result<()> {
     let f = around.field;
     check(process, f)?;
@@ -198,8 +198,7 @@ pub(crate) fn steps(
         b.push("", Op::ParentDeathSignal(signal));
     }
     b.push(format!("{f}.args"), Op::Find);
-    ready(b)?;
-    late.push(b);
+    ready(b, late)?;
     b.push(format!("{f}.args"), Op::Exec);
     Ok(())
 }
@@ -522,13 +521,20 @@ mod tests {
             ),
         ];
         for (want, process) in cases {
-            match steps(&mut Builder::default(), &process, &around, Guards::default(), |_| Ok(())) {
+            match steps(
+                &mut Builder::default(),
+                &process,
+                &around,
+                Guards::default(),
+                |_, _| Ok(()),
+            ) {
                 Err(Error::Config { field, .. }) => assert_eq!(field, want),
                 other => panic!("{want}: {other:?}"),
             }
         }
         assert!(
-            steps(&mut Builder::default(), &good, &around, Guards::default(), |_| Ok(())).is_ok()
+            steps(&mut Builder::default(), &good, &around, Guards::default(), |_, _| Ok(()))
+                .is_ok()
         );
     }
 
