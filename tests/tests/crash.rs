@@ -100,6 +100,41 @@ fn kill_at_random(
     u64::from(!ended)
 }
 
+/// Pushes an empty index, and blobs that no manifest names, to a registry that is then gone; gives
+/// the index's digest.
+fn push_garbage(root: &std::path::Path, round: u64) -> String {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let mut server = Command::new(hako_tests::binary::hako());
+    server.args(["registry", "serve", "--listen", "127.0.0.1:0", "--gc-interval", "1h", "--root"]);
+    let mut server = server.arg(root).stderr(Stdio::piped()).spawn().expect("hako starts");
+    let mut lines = BufReader::new(server.stderr.take().expect("a pipe")).lines();
+    let first = lines.next().expect("it says where it listens").expect("UTF-8");
+    let first: serde_json::Value = serde_json::from_str(&first).expect("JSON");
+    let host = first["address"].as_str().expect("an address").to_owned();
+    let send = |line: &str, body: &[u8]| {
+        let kind = "application/vnd.oci.image.index.v1+json";
+        let mut stream = std::net::TcpStream::connect(&host).expect("it listens");
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(&[head.as_bytes(), body].concat()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    };
+    let digest = |bytes: &[u8]| format!("sha256:{}", hako_tests::archive::sha256(bytes));
+    for n in 0..8 {
+        let blob = format!("garbage {round} {n}").into_bytes();
+        send(&format!("POST /v2/a/blobs/uploads/?digest={}", digest(&blob)), &blob);
+    }
+    let index = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    send("PUT /v2/a/manifests/v1", index);
+    server.kill().expect("it is our child");
+    server.wait().expect("it is our child");
+    digest(index)
+}
+
 /// The store is consistent: listing, running and loading work.
 #[track_caller]
 fn check_store(hako: &Hako) {
@@ -315,6 +350,43 @@ pub(crate) const CASES: &[Case] = &[
         },
     )
     .alone(),
+    Case::new(
+        "crash-registry-gc",
+        CRASH,
+        "kill -9 of a registry's collection: what manifests name stays, what they do not goes at last",
+        || {
+            let place = hako_tests::place::Place::new("registry");
+            let root = place.join("root");
+            let mut random = Random::new();
+            let (rounds, mut hits) = (rounds(), 0);
+            let mut usual = Duration::from_millis(30);
+            for round in 0..rounds {
+                let kept = push_garbage(&root, round);
+                let collect = || {
+                    let mut command = Command::new(hako_tests::binary::hako());
+                    command.args(["registry", "gc", "--gc-grace", "0s", "--root"]).arg(&root);
+                    command
+                };
+                hits += kill_at_random(&mut random, collect(), usual, false);
+                let begun = Instant::now();
+                let output = command::run(&mut collect());
+                usual = begun.elapsed().max(Duration::from_millis(5));
+                output.says("Removed");
+                let blobs: Vec<String> = std::fs::read_dir(root.join("content/blobs/sha256"))
+                    .expect("a store")
+                    .map(|entry| entry.expect("a blob").file_name().to_string_lossy().into_owned())
+                    .collect();
+                assert_eq!(blobs, [kept.trim_start_matches("sha256:")], "round {round}");
+                for part in ["trash", "leases", "ingest"] {
+                    let left = std::fs::read_dir(root.join("content").join(part))
+                        .expect("a store")
+                        .count();
+                    assert_eq!(left, 0, "{part} after round {round}");
+                }
+            }
+            check_hits("registry gc", rounds, hits);
+        },
+    ),
     Case::new(
         "crash-monitor",
         CRASH,

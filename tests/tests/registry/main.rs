@@ -5,6 +5,7 @@
 
 mod clients;
 mod conformance;
+mod floods;
 mod hostile;
 mod proxy;
 mod server;
@@ -21,6 +22,7 @@ fn main() -> std::process::ExitCode {
             tokens::CASES,
             proxy::CASES,
             hostile::CASES,
+            floods::CASES,
         ],
     )
 }

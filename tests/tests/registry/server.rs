@@ -31,10 +31,19 @@ impl Server {
     pub(crate) fn start(arguments: &[&str]) -> Server {
         let place = Place::new("registry");
         let root = place.join("root");
+        Server::in_place(place, &root, arguments)
+    }
+
+    /// One whose store is elsewhere.
+    pub(crate) fn start_at(root: &std::path::Path, arguments: &[&str]) -> Server {
+        Server::in_place(Place::new("registry"), root, arguments)
+    }
+
+    fn in_place(place: Place, root: &std::path::Path, arguments: &[&str]) -> Server {
         let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
         let log = Arc::default();
-        let (child, host) = spawn(&root, &arguments, &log);
-        Server { child, host, root, log, arguments, place }
+        let (child, host) = spawn(root, &arguments, &log);
+        Server { child, host, root: root.to_owned(), log, arguments, place }
     }
 
     /// Kills it with SIGKILL and starts another on the same store.
@@ -216,7 +225,17 @@ pub(crate) struct Reply {
 impl Reply {
     #[track_caller]
     pub(crate) fn read(stream: &mut TcpStream, is_head: bool) -> Reply {
-        let mut reader = BufReader::new(stream);
+        Reply::read_from(&mut BufReader::new(stream), is_head)
+    }
+
+    /// The next of several on one connection.
+    #[track_caller]
+    pub(crate) fn next(reader: &mut BufReader<TcpStream>) -> Reply {
+        Reply::read_from(reader, false)
+    }
+
+    #[track_caller]
+    fn read_from(reader: &mut impl BufRead, is_head: bool) -> Reply {
         let mut head = Vec::new();
         loop {
             let mut line = String::new();

@@ -10,7 +10,7 @@ use std::{
 use hako_db::Tx;
 use hako_oci::{Algorithm, Digest};
 
-use crate::{DOCUMENT_BYTES_MAX, Error, Kind, Result, Store, children::children, owned};
+use crate::{DOCUMENT_BYTES_MAX, Error, Kind, Names, Result, Store, children::children, owned};
 
 /// What a collection took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,6 +60,38 @@ impl Store {
         }
         self.empty_trash()?;
         Ok(Collected::default())
+    }
+
+    /// What a collection would remove after `change`. Nothing changes: what `change` does is undone.
+    pub fn garbage_after<E: From<Error>>(
+        &self,
+        change: impl FnOnce(&Names<'_>) -> Result<(), E>,
+    ) -> Result<Collected, E> {
+        /// Undoes the transaction either way.
+        enum Undo<E> {
+            Found(Collected),
+            Failed(E),
+        }
+        impl<E: From<Error>> From<Error> for Undo<E> {
+            fn from(e: Error) -> Self {
+                Undo::Failed(e.into())
+            }
+        }
+        let found = self.update(|names| {
+            change(names).map_err(Undo::Failed)?;
+            let alive = self.alive(names.tx(), &mut HashMap::new())?;
+            let mut found = Collected::default();
+            for dead in self.blobs()?.iter().filter(|blob| !alive.contains(&blob.digest)) {
+                found.blobs += 1;
+                found.bytes += dead.size;
+            }
+            Err::<(), _>(Undo::Found(found))
+        });
+        match found {
+            Err(Undo::Found(found)) => Ok(found),
+            Err(Undo::Failed(e)) => Err(e),
+            Ok(()) => Ok(Collected::default()),
+        }
     }
 
     /// Moves those of `suspects` that are dead still to `trash/`.

@@ -91,7 +91,7 @@ pub use upload::{Hashed, Upload};
 pub use verify::Verified;
 
 /// What this crate's functions return.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The longest manifest, index or configuration that is read at all. Registries take 4 MiB.
 pub const DOCUMENT_BYTES_MAX: u64 = 8 << 20;

@@ -100,6 +100,10 @@ impl Names<'_> {
         Ok(self.tx.execute("DELETE FROM reference WHERE name = ?1", [name])? > 0)
     }
 
+    pub(crate) fn tx(&self) -> &Tx<'_> {
+        self.tx
+    }
+
     pub(crate) fn end_lease(&self, id: &str) -> Result<()> {
         self.tx.execute("DELETE FROM lease WHERE id = ?1", [id])?;
         Ok(())

@@ -135,8 +135,31 @@ impl Store {
 
     /// Removes those to which nothing was appended for so long, and returns their names.
     pub fn remove_stale_uploads(&self, age: Duration) -> Result<Vec<String>> {
-        let now = SystemTime::now();
         let mut removed = Vec::new();
+        self.each_stale_upload(age, |name, path| {
+            owned::remove(path)?;
+            removed.push(name);
+            Ok(())
+        })?;
+        Ok(removed)
+    }
+
+    /// The uploads that [`Store::remove_stale_uploads`] would remove.
+    pub fn stale_uploads(&self, age: Duration) -> Result<Vec<String>> {
+        let mut stale = Vec::new();
+        self.each_stale_upload(age, |name, _| {
+            stale.push(name);
+            Ok(())
+        })?;
+        Ok(stale)
+    }
+
+    fn each_stale_upload(
+        &self,
+        age: Duration,
+        mut act: impl FnMut(String, &std::path::Path) -> Result<()>,
+    ) -> Result<()> {
+        let now = SystemTime::now();
         for name in self.uploads()? {
             let path = self.part("upload").join(&name);
             // Locked, it is in use, however slowly.
@@ -146,11 +169,10 @@ impl Store {
                 .and_then(|metadata| metadata.modified())
                 .map_err(|e| Error::io("stat", &path, e))?;
             if now.duration_since(modified).unwrap_or_default() >= age {
-                owned::remove(&path)?;
-                removed.push(name);
+                act(name, &path)?;
             }
         }
-        Ok(removed)
+        Ok(())
     }
 
     fn upload_path(&self, name: &str) -> Result<PathBuf> {
@@ -289,6 +311,7 @@ mod tests {
         let held = store.begin_upload("held", Algorithm::Sha256).unwrap();
         drop(store.begin_upload("left", Algorithm::Sha256).unwrap());
         assert!(store.remove_stale_uploads(Duration::from_secs(3600)).unwrap().is_empty());
+        assert_eq!(store.stale_uploads(Duration::ZERO).unwrap(), ["left"]);
         assert_eq!(store.remove_stale_uploads(Duration::ZERO).unwrap(), ["left"]);
         assert_eq!(store.uploads().unwrap(), ["held"]);
         drop(held);

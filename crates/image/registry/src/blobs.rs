@@ -7,11 +7,12 @@ use hako_oci::Digest;
 use hyper::{Response, StatusCode};
 
 use crate::{
-    body::{Body, FilePart},
+    body::Body,
     catalog,
     collect::wants_touch,
     refusal::{Code, Refusal},
     request::{Ranged, Repository, range},
+    sendfile::FilePart,
     server::{Asked, State, answer, block},
 };
 

@@ -14,15 +14,21 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::watch;
 
-use crate::{access::Entry, proxy::Progress};
+use crate::{
+    access::Entry,
+    proxy::Progress,
+    sendfile::{FilePart, Files},
+};
 
-/// How much of a file is read, and handed to the connection, at once.
+/// How much of a file is read, and handed to the connection, at once, where that cannot send it.
 const PART_BYTES: u64 = 256 << 10;
 
 /// A body, and the line of the log that is written when it is done or dropped.
 pub(crate) struct Body {
     content: Content,
     entry: Option<Entry>,
+    /// Where the connection sends files by itself.
+    files: Option<Files>,
 }
 
 pub(crate) enum Content {
@@ -43,24 +49,17 @@ pub(crate) struct Growing {
 /// Who waited, and for what.
 type Waited = (watch::Receiver<Progress>, io::Result<u64>);
 
-/// Bytes `offset..offset + left` of a file.
-pub(crate) struct FilePart {
-    pub file: Arc<File>,
-    pub offset: u64,
-    pub left: u64,
-}
-
 impl Body {
     pub(crate) fn empty() -> Body {
-        Body { content: Content::Empty, entry: None }
+        Body { content: Content::Empty, entry: None, files: None }
     }
 
     pub(crate) fn text(text: impl Into<Bytes>) -> Body {
-        Body { content: Content::Text(text.into()), entry: None }
+        Body { content: Content::Text(text.into()), entry: None, files: None }
     }
 
     pub(crate) fn file(part: FilePart) -> Body {
-        Body { content: Content::File(part), entry: None }
+        Body { content: Content::File(part), entry: None, files: None }
     }
 
     /// Sends bytes of a file as they come.
@@ -72,12 +71,18 @@ impl Body {
     ) -> Body {
         let part = FilePart { file, offset, left };
         let growing = Growing { part, progress: Some(progress), more: None };
-        Body { content: Content::Growing(growing), entry: None }
+        Body { content: Content::Growing(growing), entry: None, files: None }
     }
 
     /// Has `entry` written at the end.
     pub(crate) fn logged(mut self, entry: Entry) -> Body {
         self.entry = Some(entry);
+        self
+    }
+
+    /// Has files sent by the connection, where it can.
+    pub(crate) fn sent_by(mut self, files: Option<Files>) -> Body {
+        self.files = files;
         self
     }
 
@@ -99,16 +104,18 @@ impl hyper::body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let data = match &mut self.content {
+        let Body { content, files, .. } = &mut *self;
+        let data = match content {
             Content::Empty => return Poll::Ready(None),
             Content::Text(text) => std::mem::take(text),
-            Content::File(part) if part.left == 0 => return Poll::Ready(None),
-            Content::Growing(growing) if growing.part.left == 0 => return Poll::Ready(None),
-            Content::Growing(growing) => match ready!(growing.next(cx)) {
+            Content::File(part) | Content::Growing(Growing { part, .. }) if part.left == 0 => {
+                return Poll::Ready(None);
+            }
+            Content::Growing(growing) => match ready!(growing.next(cx, files.as_ref())) {
                 Ok(data) => data,
                 Err(e) => return Poll::Ready(Some(Err(e))),
             },
-            Content::File(part) => match tokio::task::block_in_place(|| part.next(part.left)) {
+            Content::File(part) => match next(part, u64::MAX, files.as_ref()) {
                 Ok(data) => data,
                 Err(e) => return Poll::Ready(Some(Err(e))),
             },
@@ -132,7 +139,7 @@ impl hyper::body::Body for Body {
 }
 
 impl Growing {
-    fn next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    fn next(&mut self, cx: &mut Context<'_>, files: Option<&Files>) -> Poll<io::Result<Bytes>> {
         let offset = self.part.offset;
         if let Some(progress) = self.progress.take() {
             self.more = Some(Box::pin(wait(progress, offset)));
@@ -144,7 +151,7 @@ impl Growing {
         self.more = None;
         let there = there?;
         self.progress = Some(progress);
-        Poll::Ready(tokio::task::block_in_place(|| self.part.next(there - offset)))
+        Poll::Ready(next(&mut self.part, there - offset, files))
     }
 }
 
@@ -161,23 +168,27 @@ async fn wait(mut progress: watch::Receiver<Progress>, offset: u64) -> Waited {
     (progress, there)
 }
 
-impl FilePart {
-    /// The next bytes, at most so many.
-    fn next(&mut self, bytes_max: u64) -> io::Result<Bytes> {
-        let count = self.left.min(bytes_max).min(PART_BYTES);
-        let mut buffer = vec![0; count as usize];
-        let count = loop {
-            match self.file.read_at(&mut buffer, self.offset) {
-                // Blobs do not shrink: the disk is damaged, and the client must not take it as all.
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => break count,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        };
-        buffer.truncate(count);
-        self.offset += count as u64;
-        self.left -= count as u64;
-        Ok(buffer.into())
+/// The next bytes of a file, at most so many, or what stands for them.
+fn next(part: &mut FilePart, bytes_max: u64, files: Option<&Files>) -> io::Result<Bytes> {
+    match files {
+        Some(files) => Ok(files.queue(part, bytes_max)),
+        None => tokio::task::block_in_place(|| read(part, bytes_max)),
     }
+}
+
+fn read(part: &mut FilePart, bytes_max: u64) -> io::Result<Bytes> {
+    let mut buffer = vec![0; part.left.min(bytes_max).min(PART_BYTES) as usize];
+    let count = loop {
+        match part.file.read_at(&mut buffer, part.offset) {
+            // Blobs do not shrink: the disk is damaged, and the client must not take it as all.
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => break count,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    };
+    buffer.truncate(count);
+    part.offset += count as u64;
+    part.left -= count as u64;
+    Ok(buffer.into())
 }

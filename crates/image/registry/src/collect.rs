@@ -31,17 +31,21 @@ pub struct Ages {
 }
 
 /// What a collection removed.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Collected {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Uploads, by ID.
     pub uploads: Vec<String>,
+    /// How many blobs.
     pub blobs: u64,
+    /// Their bytes.
     pub bytes: u64,
 }
 
 /// A repository's blobs that may go, and the manifests that do not name them.
 type Suspects = BTreeMap<String, (Repository, Vec<Digest>, Vec<Digest>)>;
 
-pub(crate) fn collect(store: &Store, ages: Ages) -> hako_content::Result<Collected> {
+/// Collects, beside whatever servers and commands use the store.
+pub fn collect(store: &Store, ages: Ages) -> hako_content::Result<Collected> {
     let uploads = store.remove_stale_uploads(ages.upload)?;
     if let Some(age) = ages.pulled {
         store.update(|names| catalog::remove_unseen(names, age))?;
@@ -52,6 +56,18 @@ pub(crate) fn collect(store: &Store, ages: Ages) -> hako_content::Result<Collect
     }
     let collected = store.collect()?;
     Ok(Collected { uploads, blobs: collected.blobs, bytes: collected.bytes })
+}
+
+/// What [`collect`] would remove now. Manifests of an upstream's are taken to stay.
+pub fn would_collect(store: &Store, ages: Ages) -> hako_content::Result<Collected> {
+    let uploads = store.stale_uploads(ages.upload)?;
+    let suspects = suspects(store, ages.blob)?;
+    let found = store.garbage_after(|names| {
+        suspects.values().try_for_each(|(repository, digests, seen_manifests)| {
+            take(names, repository, digests, seen_manifests, ages.blob)
+        })
+    })?;
+    Ok(Collected { uploads, blobs: found.blobs, bytes: found.bytes })
 }
 
 fn suspects(store: &Store, age: Duration) -> hako_content::Result<Suspects> {
@@ -161,7 +177,9 @@ mod tests {
             Ages { upload: Duration::from_secs(60), blob: Duration::from_secs(60), pulled: None };
         let old = Ages { upload: Duration::ZERO, blob: Duration::ZERO, pulled: None };
         assert_eq!(collect(&store, young).unwrap().blobs, 0);
-        assert_eq!(collect(&store, old).unwrap().blobs, 1, "the loose one");
+        let would = would_collect(&store, old).unwrap();
+        assert_eq!((would.blobs, would.bytes), (1, 5), "the loose one");
+        assert_eq!(collect(&store, old).unwrap(), would);
         assert!(store.blob(&loose.digest).is_err());
         let has = |digest: &Digest| {
             store.view(|names| catalog::blob(names, &repository, digest)).unwrap().is_some()

@@ -10,7 +10,7 @@
 //! | `collect` | abandoned uploads, blobs without a manifest, garbage |
 //! | `server`, `stream`, `tls` | connections |
 //! | `door`, `login`, `token`, `keys`, `issue` | who may do what |
-//! | `access`, `body` | log, metrics, what is sent |
+//! | `access`, `body`, `sendfile` | log, metrics, what is sent |
 //!
 //! What always holds:
 //!
@@ -39,6 +39,7 @@ mod manifests;
 mod proxy;
 mod refusal;
 pub mod request;
+mod sendfile;
 mod server;
 mod stream;
 mod tls;
@@ -50,7 +51,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use hako_content::Store;
 
 pub use access::Log;
-pub use collect::Ages;
+pub use collect::{Ages, Collected, collect, would_collect};
 pub use proxy::Upstream;
 pub use token::Tokens;
 

@@ -44,6 +44,7 @@ use crate::{
     proxy::{self, Proxy},
     refusal::{self, Code, Refusal},
     request::{self, Route, route},
+    sendfile::{Files, Plain},
     stream::Stream,
     tls, uploads,
 };
@@ -215,12 +216,15 @@ async fn greet(
     socket.set_nodelay(true).map_err(|e| format!("TCP_NODELAY: {e}"))?;
     let (metrics, stall) = (state.metrics.clone(), state.options.stall);
     let Some(acceptor) = state.acceptor() else {
-        return converse(state, Stream::new(socket, metrics, stall), remote, watcher, false).await;
+        let plain = Plain::new(socket);
+        let files = Some(plain.files());
+        let stream = Stream::new(plain, metrics, stall);
+        return converse(state, stream, remote, watcher, false, files).await;
     };
     let greeted = timeout(GREETING, acceptor.accept(socket)).await;
     let tls = greeted.map_err(|_| "TLS: too slow".to_owned())?.map_err(|e| format!("TLS: {e}"))?;
     let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-    converse(state, Stream::new(tls, metrics, stall), remote, watcher, is_http2).await
+    converse(state, Stream::new(tls, metrics, stall), remote, watcher, is_http2, None).await
 }
 
 async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -229,12 +233,16 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     remote: SocketAddr,
     watcher: Watcher,
     is_http2: bool,
+    files: Option<Files>,
 ) -> std::result::Result<(), String> {
     let service = {
         let state = state.clone();
         service_fn(move |request| {
-            let state = state.clone();
-            async move { Ok::<_, Infallible>(respond(&state, request, remote).await) }
+            let (state, files) = (state.clone(), files.clone());
+            async move {
+                let response = respond(&state, request, remote).await;
+                Ok::<_, Infallible>(response.map(|body| body.sent_by(files)))
+            }
         })
     };
     let io = TokioIo::new(stream);

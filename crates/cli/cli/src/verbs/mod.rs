@@ -1,5 +1,6 @@
 //! The verbs, one module per verb or per family of them.
 
+mod collect;
 mod control;
 mod create;
 mod exec;
@@ -63,6 +64,7 @@ pub(crate) const ALL: &[&Verb] = &[
     &registry::LOGOUT,
     &inspect::IMAGE_INSPECT,
     &serve::SERVE,
+    &collect::COLLECT,
     &system::INFO,
     &system::VERSION,
     &system::COMPLETION,

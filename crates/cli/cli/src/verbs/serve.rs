@@ -398,7 +398,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Go's durations, of one unit.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let number: u64 =
