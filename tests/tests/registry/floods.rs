@@ -189,9 +189,11 @@ fn resets() {
     assert!(status.code().is_some());
     let grown = server.peak_kib() - before;
     assert!(grown < 32 << 10, "it grew by {grown} KiB");
+    // The connection is ended, and hardly anything was answered on it.
+    wait_for_line(&server, "http2 error");
     let log = server.log.lock().expect("nobody panicked with it").join("\n");
     let answered = log.matches("\"version\":\"HTTP/2.0\"").count();
-    assert!((1..25_000).contains(&answered), "it answered {answered} of 50000");
+    assert!(answered < 1000, "it answered {answered} of 50000");
     let curl = binary::tool("curl");
     let url = format!("https://{}/v2/", server.host);
     command::run(Command::new(curl).args(["-sSk", "--http2", &url])).prints("{}");
