@@ -220,9 +220,11 @@ fn of_range(logical: &Logical, whole: Range, escape: Escape, depth: usize) -> Re
         }
         Form::Healthcheck => {
             let all = &text[arguments.start..arguments.end];
-            let end = all.find(char::is_whitespace).unwrap_or(all.len());
+            let is_space = |byte: u8| is_blank(byte) || byte == b'\n';
+            let end = all.bytes().position(is_space).unwrap_or(all.len());
             let kind = logical.word(arguments.start, arguments.start + end);
-            let command = trimmed(text, Range { start: arguments.start + end, ..arguments });
+            let spaces = all[end..].bytes().take_while(|byte| is_space(*byte)).count();
+            let command = Range { start: arguments.start + end + spaces, ..arguments };
             if command.start < command.end {
                 line_or_json(&mut node, logical, command)?;
             }
