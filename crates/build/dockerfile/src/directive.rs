@@ -69,6 +69,19 @@ pub fn detect_syntax(bytes: &[u8]) -> Option<Syntax> {
     })
 }
 
+/// The value of a file's `check` directive, up to its first space.
+pub(crate) fn check(bytes: &[u8]) -> Option<String> {
+    let bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let (name, value) = of_comment(line.strip_prefix(b"#")?)?;
+        if name == "check" {
+            return value.split(' ').next().map(str::to_owned);
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ast;
+pub mod check;
 mod csv;
 pub mod directive;
 pub mod error;
@@ -31,10 +32,12 @@ mod line;
 pub mod mount;
 pub mod node;
 mod pattern;
+pub mod rules;
 pub mod scope;
 pub mod source;
 pub mod stages;
 mod suggest;
+pub mod values;
 
 pub use ast::Dockerfile;
 pub use error::{Error, Problem};

@@ -380,7 +380,8 @@ impl Expansions<'_> {
                 .lexer
                 .run(&word.text, self.env)
                 .map_err(|why| Error::new(why, self.lines).at(word.span))?;
-            self.keep(&expansion, word);
+            // BuildKit does not look for unknown variables here.
+            self.used.extend(expansion.used);
             out.extend(parts.into_iter().map(|part| Word::new(part, word.span)));
         }
         Ok(out)

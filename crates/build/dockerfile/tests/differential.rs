@@ -5,6 +5,7 @@
 //! says so.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)] // A failing call fails the test.
 
 use std::{
     io::Write,
