@@ -19,6 +19,7 @@ pub mod archive;
 pub mod binary;
 pub mod bundle;
 pub mod command;
+pub mod debian;
 pub mod image;
 pub mod install;
 pub mod leak;

@@ -12,7 +12,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -126,7 +126,7 @@ impl Cache {
         digest: &Digest,
         size: u64,
         what: &str,
-        fetch: impl FnOnce(u64, &mut Sink<'_>) -> Result<()>,
+        mut fetch: impl FnMut(u64, &mut Sink<'_>) -> Result<()>,
     ) -> Result<PathBuf> {
         let path = self.path(part, digest.hex());
         if is_there(&path, digest, size)? {
@@ -142,34 +142,40 @@ impl Cache {
             let partial = partial.clone();
             move |e| Error::io(call, partial, e)
         };
-        let mut hasher = Sha256::new();
-        let mut at = hash_into(&mut hasher, &mut file).map_err(failed("read"))?;
-        if at > size {
-            file.set_len(0).map_err(failed("truncate"))?;
-            (hasher, at) = (Sha256::new(), 0);
-        }
-        file.seek(SeekFrom::Start(at)).map_err(failed("seek"))?;
-        let fetched = fetch(at, &mut |bytes: &[u8]| {
-            at = at.saturating_add(bytes.len() as u64);
+        loop {
+            let mut hasher = Sha256::new();
+            file.rewind().map_err(failed("seek"))?;
+            let mut at = hash_into(&mut hasher, &mut file).map_err(failed("read"))?;
             if at > size {
-                return Err(too_long(what, size));
+                file.set_len(0).map_err(failed("truncate"))?;
+                continue;
             }
-            hasher.update(bytes);
-            file.write_all(bytes).map_err(failed("write"))
-        });
-        if fetched.is_err() && at == 0 {
-            fs::remove_file(&partial).map_err(failed("unlink"))?;
+            let before = at;
+            let fetched = fetch(at, &mut |bytes: &[u8]| {
+                at = at.saturating_add(bytes.len() as u64);
+                if at > size {
+                    return Err(too_long(what, size));
+                }
+                hasher.update(bytes);
+                file.write_all(bytes).map_err(failed("write"))
+            });
+            if fetched.is_err() && at == 0 {
+                fs::remove_file(&partial).map_err(failed("unlink"))?;
+            }
+            fetched?;
+            let actual = Digest::from_sha256(hasher.finalize().into());
+            if actual == *digest {
+                fs::rename(&partial, &path).map_err(|e| Error::io("rename", &path, e))?;
+                return Ok(path);
+            }
+            // Its beginning, which somebody else left, may be what is wrong with it.
+            file.set_len(0).map_err(failed("truncate"))?;
+            if before == 0 {
+                fs::remove_file(&partial).map_err(failed("unlink"))?;
+                let (what, expected) = (what.to_owned(), digest.clone());
+                return Err(Error::DigestMismatch { what, expected, actual });
+            }
         }
-        fetched?;
-        let actual = Digest::from_sha256(hasher.finalize().into());
-        if actual != *digest {
-            // Its beginning may be what is wrong with it: it begins anew the next time.
-            fs::remove_file(&partial).map_err(failed("unlink"))?;
-            let (what, expected) = (what.to_owned(), digest.clone());
-            return Err(Error::DigestMismatch { what, expected, actual });
-        }
-        fs::rename(&partial, &path).map_err(|e| Error::io("rename", &path, e))?;
-        Ok(path)
     }
 
     /// The last good release of a suite.

@@ -128,7 +128,8 @@ impl Release {
         let short = wanted.split('/').next().unwrap_or(wanted);
         let is_named = names.iter().flatten().any(|name| *name == wanted || *name == short);
         if !is_named && names != [None, None] {
-            let names: Vec<&str> = names.into_iter().flatten().collect();
+            let mut names: Vec<&str> = names.into_iter().flatten().collect();
+            names.dedup();
             return Err(format!("it is the release of {}, not of {wanted}", names.join(" or ")));
         }
         let check_date = source.check_date.unwrap_or(dates.check_date);
