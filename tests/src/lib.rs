@@ -18,6 +18,7 @@
 pub mod archive;
 pub mod binary;
 pub mod bundle;
+pub mod caller;
 pub mod command;
 pub mod debian;
 pub mod image;
@@ -30,6 +31,7 @@ pub mod runner;
 pub mod runtime;
 pub mod sandbox;
 
+pub use caller::Caller;
 pub use runner::{Case, Skip, run};
 
 /// Ends the test as not runnable here: counted and listed, neither passed nor failed.

@@ -20,7 +20,10 @@ use std::{
     },
 };
 
-use crate::{leak, sandbox};
+use crate::{
+    caller::{self, Caller},
+    leak, sandbox,
+};
 
 /// What a test throws to say that it cannot run here; see [`skip!`](crate::skip).
 pub struct Skip(pub String);
@@ -37,6 +40,8 @@ pub struct Case {
     pub peers_fail: &'static [(&'static str, &'static str)],
     /// Whether it must run while no other case does.
     pub alone: bool,
+    /// By whom it is run, each for itself.
+    pub callers: &'static [Caller],
     /// Does it, and panics where the demand is not met.
     pub run: fn(),
 }
@@ -49,7 +54,20 @@ impl Case {
         must: &'static str,
         run: fn(),
     ) -> Self {
-        Self { name, source, must, peers_fail: &[], alone: false, run }
+        Self { name, source, must, peers_fail: &[], alone: false, callers: &[Caller::Root], run }
+    }
+
+    /// It is run by ordinary users, too.
+    #[must_use]
+    pub const fn also_by_users(self) -> Self {
+        self.by(&[Caller::Root, Caller::User, Caller::Subordinate])
+    }
+
+    /// By whom it is run.
+    #[must_use]
+    pub const fn by(mut self, callers: &'static [Caller]) -> Self {
+        self.callers = callers;
+        self
     }
 
     /// Peers that are known to fail it.
@@ -64,6 +82,22 @@ impl Case {
     pub const fn alone(mut self) -> Self {
         self.alone = true;
         self
+    }
+}
+
+/// A case as one caller runs it.
+#[derive(Clone)]
+struct Row<'a> {
+    case: &'a Case,
+    caller: Caller,
+    name: String,
+}
+
+impl<'a> Row<'a> {
+    fn of(case: &'a Case) -> impl Iterator<Item = Self> {
+        let row =
+            |caller: &Caller| Row { case, caller: *caller, name: format!("{}{caller}", case.name) };
+        case.callers.iter().map(row)
     }
 }
 
@@ -112,15 +146,15 @@ impl Options {
 pub fn run(surface: &str, tables: &[&[Case]]) -> ExitCode {
     let options = Options::parse(std::env::args().skip(1));
     let cases: Vec<&Case> = tables.iter().flat_map(|table| table.iter()).collect();
-    let chosen: Vec<&Case> =
-        cases.iter().copied().filter(|case| options.chooses(case.name)).collect();
+    let rows = cases.iter().copied().flat_map(Row::of);
+    let chosen: Vec<Row<'_>> = rows.filter(|row| options.chooses(&row.name)).collect();
     if let Some(twice) = twice(&cases) {
         eprintln!("{surface}: two cases are named {twice}");
         return ExitCode::FAILURE;
     }
     if options.list {
-        for case in &chosen {
-            println!("{:<44} {:<40} {}", case.name, case.source, case.must);
+        for Row { case, name, .. } in &chosen {
+            println!("{name:<44} {:<40} {}", case.source, case.must);
         }
         return ExitCode::SUCCESS;
     }
@@ -135,9 +169,9 @@ pub fn run(surface: &str, tables: &[&[Case]]) -> ExitCode {
     catch_messages();
 
     let before = leak::Snapshot::take();
-    let mut results: Vec<(&Case, Outcome)> = Vec::new();
-    let (alone, together): (Vec<&Case>, Vec<&Case>) =
-        chosen.into_iter().partition(|case| case.alone);
+    let mut results: Vec<(Row<'_>, Outcome)> = Vec::new();
+    let (alone, together): (Vec<Row<'_>>, Vec<Row<'_>>) =
+        chosen.into_iter().partition(|row| row.case.alone);
     results.extend(run_together(&together, jobs()));
     results.extend(run_together(&alone, 1));
     let leaks = before.leaks();
@@ -182,19 +216,20 @@ fn said(payload: &(dyn Any + Send)) -> String {
     }
 }
 
-fn run_together<'a>(cases: &[&'a Case], jobs: usize) -> Vec<(&'a Case, Outcome)> {
+fn run_together<'a>(rows: &[Row<'a>], jobs: usize) -> Vec<(Row<'a>, Outcome)> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..jobs.min(cases.len()) {
+        for _ in 0..jobs.min(rows.len()) {
             scope.spawn(|| {
-                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = run_one(case);
-                    print_line(case, &outcome);
+                while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    caller::set(row.caller);
+                    let outcome = run_one(row.case);
+                    print_line(&row.name, &outcome);
                     results
                         .lock()
                         .unwrap_or_else(|poisoned| poisoned.into_inner())
-                        .push((*case, outcome));
+                        .push((row.clone(), outcome));
                 }
             });
         }
@@ -219,32 +254,32 @@ fn run_one(case: &Case) -> Outcome {
     }
 }
 
-fn print_line(case: &Case, outcome: &Outcome) {
+fn print_line(name: &str, outcome: &Outcome) {
     match outcome {
-        Outcome::Passed => println!("test {} ... ok", case.name),
-        Outcome::Failed(_) => println!("test {} ... FAILED", case.name),
-        Outcome::Skipped(reason) => println!("test {} ... SKIP: {reason}", case.name),
-        Outcome::ExpectedFailure(why) => println!("test {} ... expected failure: {why}", case.name),
+        Outcome::Passed => println!("test {name} ... ok"),
+        Outcome::Failed(_) => println!("test {name} ... FAILED"),
+        Outcome::Skipped(reason) => println!("test {name} ... SKIP: {reason}"),
+        Outcome::ExpectedFailure(why) => println!("test {name} ... expected failure: {why}"),
     }
 }
 
-fn report(surface: &str, results: &[(&Case, Outcome)], leaks: &[String]) -> ExitCode {
+fn report(surface: &str, results: &[(Row<'_>, Outcome)], leaks: &[String]) -> ExitCode {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     let mut failures = String::new();
-    for (case, outcome) in results {
+    for (Row { case, name, .. }, outcome) in results {
         match outcome {
             Outcome::Passed => passed += 1,
             Outcome::Skipped(reason) => {
                 skipped += 1;
-                println!("SKIP {surface}/{}: {reason}", case.name);
+                println!("SKIP {surface}/{name}: {reason}");
             }
             Outcome::ExpectedFailure(why) => {
                 skipped += 1;
-                println!("SKIP {surface}/{}: known to fail on this peer: {why}", case.name);
+                println!("SKIP {surface}/{name}: known to fail on this peer: {why}");
             }
             Outcome::Failed(message) => {
                 failed += 1;
-                let Case { name, source, must, .. } = case;
+                let Case { source, must, .. } = case;
                 failures.push_str(&format!("\n---- {name} ({source})\n     {must}\n"));
                 for line in message.lines() {
                     failures.push_str(&format!("     {line}\n"));

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::{
     binary,
     bundle::Bundle,
+    caller::{self, Caller},
     command::{self, Output},
     place::{self, Place},
     sandbox, skip,
@@ -40,6 +41,7 @@ fn program_under_test() -> PathBuf {
 /// A container with its bundle and a state directory of its own; gone when dropped.
 pub struct Container {
     program: PathBuf,
+    caller: Caller,
     root: Place,
     id: String,
     /// Its bundle; the configuration is written when the container is made.
@@ -48,7 +50,7 @@ pub struct Container {
 
 impl Container {
     /// A container that is not made yet. Skips the test where none can be.
-    pub fn new(bundle: Bundle) -> Self {
+    pub fn new(mut bundle: Bundle) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let program = program_under_test();
         if !rustix::process::geteuid().is_root() {
@@ -59,7 +61,12 @@ impl Container {
         }
         let id =
             format!("hako-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Self { program, root: Place::new("state"), id, bundle }
+        let (caller, root) = (caller::current(), Place::new("state"));
+        let program = caller::program(&program, bundle.place(), caller);
+        caller::adapt(&mut bundle, caller);
+        caller::give(&bundle.path());
+        caller::give(root.path());
+        Self { program, caller, root, id, bundle }
     }
 
     /// Its ID.
@@ -74,7 +81,7 @@ impl Container {
 
     /// The runtime's command line, up to its verb.
     pub fn runtime(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = caller::command(&self.program, self.bundle.place(), self.caller);
         command.arg("--root").arg(self.root.path());
         command
     }

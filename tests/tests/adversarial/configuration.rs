@@ -1,6 +1,6 @@
 //! Configurations that try to weaken the container they describe, or to confuse who reads them.
 
-use hako_tests::{Case, runtime::Container};
+use hako_tests::{Caller, Case, runtime::Container};
 use serde_json::{Value, json};
 
 use super::{Canary, attack};
@@ -29,7 +29,7 @@ pub(crate) const CASES: &[Case] = &[
                 });
             }
         },
-    )
+    ).also_by_users()
     .peers_fail(&[("crun", "mounts over /proc")]),
     Case::new(
         "mount-inside-proc",
@@ -49,7 +49,7 @@ pub(crate) const CASES: &[Case] = &[
                 });
             }
         },
-    )
+    ).also_by_users()
     .peers_fail(&[("crun", "mounts over /proc/sys")]),
     Case::new(
         "zero-bytes",
@@ -70,7 +70,7 @@ pub(crate) const CASES: &[Case] = &[
                 refused(|bundle| change(&mut bundle.spec));
             }
         },
-    )
+    ).also_by_users()
     .peers_fail(&[("runc", "1.1.5 cuts the root path at it"), ("crun", "cuts strings at a zero byte")]),
     Case::new(
         "numbers-out-of-range",
@@ -84,7 +84,7 @@ pub(crate) const CASES: &[Case] = &[
                 refused(|bundle| bundle.spec["process"]["user"] = json!({"uid": 0, "gid": id}));
             }
         },
-    )
+    ).also_by_users()
     .peers_fail(&[("crun", "takes them modulo 2^32, or for 0")]),
     Case::new("exec-user", "CVE-2026-46680", "exec --user takes numbers, strictly", || {
         let mut bundle = hako_tests::bundle::Bundle::sh("while :; do sleep 0.1; done");
@@ -103,7 +103,7 @@ pub(crate) const CASES: &[Case] = &[
             let output = container.exec(&[&option], &["id", "-u"]);
             assert!(output.code != 0, "--user {user:?}\n{output}");
         }
-    })
+    }).by(&[Caller::Root, Caller::Subordinate])
     .peers_fail(&[("crun", "takes what atoi makes of it"), ("runc", "1.1 reads numbers loosely")]),
     Case::new(
         "many-id-mappings",
@@ -145,7 +145,7 @@ pub(crate) const CASES: &[Case] = &[
             assert!(!output.stdout.contains(".."), "{output}");
             assert!(hako_tests::runtime::cgroups_named("climbing-").is_empty());
         },
-    ),
+    ).also_by_users(),
     Case::new(
         "sysctl-climbs",
         "CVE-2025-52881",
@@ -166,7 +166,7 @@ pub(crate) const CASES: &[Case] = &[
                 );
             }
         },
-    ),
+    ).also_by_users(),
     Case::new(
         "huge-environment",
         "SECURITY R",
@@ -197,7 +197,7 @@ pub(crate) const CASES: &[Case] = &[
             command.arg("run").arg("--bundle").arg(container.bundle.path()).arg(container.id());
             hako_tests::command::run(&mut command).is_sane().fails();
         },
-    ),
+    ).also_by_users(),
     Case::new(
         "mount-source-climbs",
         "CVE-2019-19921 and kin",
@@ -209,7 +209,7 @@ pub(crate) const CASES: &[Case] = &[
             });
             canary.check(&output);
         },
-    ),
+    ).also_by_users(),
     Case::new(
         "seccomp-before-the-program",
         "SECURITY R",
@@ -222,5 +222,5 @@ pub(crate) const CASES: &[Case] = &[
             });
             output.prints("Seccomp:\t2");
         },
-    ),
+    ).also_by_users(),
 ];

@@ -44,7 +44,7 @@ pub(crate) const CASES: &[Case] = &[
         }
         let after = archive::sha256(&fs::read(&program).expect("the runtime can be read"));
         assert_eq!(before, after, "the runtime was overwritten");
-    })
+    }).also_by_users()
     .alone(),
     Case::new("steal-descriptors-during-exec", "CVE-2016-9962", "no descriptor of the host is seen during exec", || {
         let container = hostile(
@@ -61,7 +61,7 @@ pub(crate) const CASES: &[Case] = &[
             let line = seen.lines().find(|line| line.contains(&secret));
             assert!(line.is_none(), "the container saw {line:?}");
         }
-    })
+    }).also_by_users()
     .alone(),
     Case::new("leaked-descriptor-as-cwd", "CVE-2024-21626", "a working directory in /proc/self/fd reaches nothing", || {
         for number in 3..16 {
@@ -73,7 +73,7 @@ pub(crate) const CASES: &[Case] = &[
             canary.check(&output);
             assert!(!output.stdout.contains("usr"), "the host's root is seen\n{output}");
         }
-    }),
+    }).also_by_users(),
     Case::new("leaked-descriptor-as-cwd-of-exec", "CVE-2024-21626", "nor one of exec", || {
         let canary = Canary::new();
         let container = hostile("while :; do sleep 0.1; done", |bundle| {
@@ -89,7 +89,7 @@ pub(crate) const CASES: &[Case] = &[
                 canary.check(&output);
             }
         }
-    }),
+    }).also_by_users(),
     Case::new("inherited-descriptors", "CVE-2024-21626", "descriptors of the caller do not reach the program", || {
         let container = Container::new(Bundle::sh("ls -l /proc/self/fd /proc/1/fd"));
         let inner = container.run_command(&[]);
@@ -99,14 +99,14 @@ pub(crate) const CASES: &[Case] = &[
         shell.arg(inner.get_program()).args(inner.get_args());
         let output = command::run(&mut shell);
         assert!(!output.ok().contains("canary"), "{output}");
-    }),
+    }).also_by_users(),
     Case::new("inheritable-capabilities", "CVE-2022-29162", "no capability is inheritable, in run and in exec", || {
         let container = hostile("grep CapInh /proc/self/status >/first; while :; do sleep 0.1; done", |_| ());
         wait_until("it wrote", || container.bundle.rootfs("first").exists());
         container.exec(&[], &["grep", "CapInh", "/proc/self/status"]).prints("CapInh:\t0000000000000000");
         let first = fs::read_to_string(container.bundle.rootfs("first")).expect("it was written");
         assert_eq!(first.trim(), "CapInh:\t0000000000000000");
-    }),
+    }).also_by_users(),
     Case::new("callers-inheritable-capabilities", "CVE-2022-29162", "whatever the caller has", || {
         let container = Container::new(Bundle::sh("grep -E 'Cap(Inh|Amb)' /proc/self/status"));
         let inner = container.run_command(&[]);
@@ -119,13 +119,13 @@ pub(crate) const CASES: &[Case] = &[
         let lines: Vec<&str> = output.ok().lines().collect();
         // A session from outside of the PID namespace shows as 0.
         assert_eq!(lines.last(), Some(&"1"), "{output}");
-    }),
+    }).also_by_users(),
     Case::new("release-agent", "SECURITY R: cgroup escape", "the host's release agent cannot be set", || {
         let script = "for f in $(find /sys/fs/cgroup -name release_agent -o -name notify_on_release | head -n 20); do \
                       (echo /evil >$f) 2>/dev/null && echo written; done; \
                       mkdir /tmp/c && mount -t cgroup -o memory c /tmp/c 2>/dev/null && echo mounted; true";
         attack(script, |_| ()).prints("");
-    })
+    }).also_by_users()
     .peers_fail(&[("crun", "1.8 leaves v1 mounts writable")]),
     Case::new("cgroup-of-others", "SECURITY R: cgroup escape", "no other cgroup can be seen or written", || {
         let output = attack("find /sys/fs/cgroup -name 'hako-tests-*' -o -name 'cgroup.procs' -maxdepth 2 | head -n 40; mkdir /sys/fs/cgroup/x /sys/fs/cgroup/memory/x", |_| ());
@@ -137,7 +137,7 @@ pub(crate) const CASES: &[Case] = &[
         let script = "head -c 1 /proc/kcore | wc -c; cat /proc/keys | wc -c; ls -A /sys/firmware | wc -l; \
                       echo h >/proc/sysrq-trigger || echo refused; echo 1 >/proc/sys/kernel/panic || echo refused";
         attack(script, |_| ()).prints("0\n0\n0\nrefused\nrefused");
-    }),
+    }).also_by_users(),
     Case::new("race-while-being-used", "SECURITY R", "exec, kill and delete work on a container that fights", || {
         let container = hostile(
             "while :; do (ln -sf /nowhere /etc/passwd; mv /etc/group /etc/g; mv /etc/g /etc/group; rm -f /bin/x; \
@@ -156,6 +156,6 @@ pub(crate) const CASES: &[Case] = &[
         container.wait_stopped();
         container.delete(&[]).ok();
         assert!(container.cgroups().is_empty(), "{:?}", container.cgroups());
-    })
+    }).also_by_users()
     .alone(),
 ];

@@ -3,8 +3,9 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use hako_tests::{
-    Case, binary,
-    bundle::Bundle,
+    Caller, Case, binary,
+    bundle::{Bundle, push},
+    caller,
     command::{self, Output},
     runtime::Container,
     sandbox, skip,
@@ -105,7 +106,7 @@ pub(crate) const CASES: &[Case] = &[
             });
             assert!(output.ok().contains("native yes"), "{output}");
         },
-    ),
+    ).also_by_users(),
     Case::new(
         "seccomp-by-another-entry",
         "SECURITY R",
@@ -121,7 +122,7 @@ pub(crate) const CASES: &[Case] = &[
             });
             nowhere(&output);
         },
-    ),
+    ).also_by_users(),
     Case::new(
         "seccomp-of-one-architecture",
         "SECURITY R",
@@ -137,7 +138,7 @@ pub(crate) const CASES: &[Case] = &[
             });
             nowhere(&output);
         },
-    ),
+    ).also_by_users(),
     Case::new(
         "session-keyring",
         "SECURITY R: keyring",
@@ -158,7 +159,7 @@ pub(crate) const CASES: &[Case] = &[
             shared.arg("with-key").arg(&probe).arg("find-key");
             command::run(&mut shared).prints("key yes");
         },
-    ),
+    ).also_by_users(),
     Case::new(
         "session-keyring-of-exec",
         "SECURITY R: keyring",
@@ -178,7 +179,7 @@ pub(crate) const CASES: &[Case] = &[
             let output = command::run(&mut outer);
             assert!(!output.ok().contains("yes"), "{output}");
         },
-    )
+    ).also_by_users()
     .peers_fail(&[("crun", "exec keeps the caller's session keyring")]),
     Case::new(
         "capabilities-after-setuid",
@@ -198,6 +199,52 @@ pub(crate) const CASES: &[Case] = &[
             container.exec(&["--user", "1000:1000"], &["sh", "-c", script]).prints(none);
         },
     ),
+    Case::new(
+        "proc-beneath-a-root-that-moved",
+        "SECURITY R: masked paths",
+        "without pivot_root, no procfs is left that a user namespace could mount without masks",
+        || {
+            let mut bundle = Bundle::sh(
+                "unshare -mrpf sh -c 'mount -t proc none /proc && echo mounted' 2>&1; \
+                 unshare -mrnpf sh -c 'mount -t sysfs none /sys && echo mounted' 2>&1; true",
+            );
+            for set in ["bounding", "permitted", "effective"] {
+                push(&mut bundle.spec["process"]["capabilities"][set], json!("CAP_SETFCAP"));
+            }
+            let container = Container::new(bundle);
+            for options in [&[][..], &["--no-pivot"]] {
+                let output = container.run_with(options, b"");
+                assert!(!output.ok().contains("mounted"), "{options:?}\n{output}");
+            }
+        },
+    )
+    .peers_fail(&[("crun", "1.8 leaves the host's")]),
+    Case::new(
+        "devices-are-the-host's",
+        "SECURITY R: CVE-2025-31133 and kin",
+        "root in a user namespace that maps the host's cannot change the host's devices",
+        || {
+            // Nothing is changed where the attack succeeds.
+            let script = "chmod 666 /dev/zero && echo changed; touch /dev/zero && echo changed; \
+                          chown 0:0 /dev/zero && echo changed; head -c 2 /dev/zero | wc -c; echo x >/dev/full || true";
+            let mut bundle = Bundle::sh(script);
+            if caller::current() == Caller::Root {
+                bundle.add_namespace("user");
+                let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+                bundle.spec["linux"]["uidMappings"] = map.clone();
+                bundle.spec["linux"]["gidMappings"] = map;
+            }
+            for set in ["bounding", "permitted", "effective"] {
+                for name in ["CAP_CHOWN", "CAP_FOWNER"] {
+                    push(&mut bundle.spec["process"]["capabilities"][set], json!(name));
+                }
+            }
+            let output = Container::new(bundle).run();
+            output.prints("2").complains("No space left");
+        },
+    )
+    .also_by_users()
+    .peers_fail(&[("runc", "1.1.5 binds them writable"), ("crun", "1.8 binds them writable")]),
     Case::new(
         "cgroup-without-namespace",
         "CVE-2023-25809",

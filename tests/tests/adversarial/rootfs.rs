@@ -51,7 +51,7 @@ pub(crate) const CASES: &[Case] = &[
                 canary.check(&output);
             }
         },
-    ),
+    ).also_by_users(),
     Case::new(
         "proc-is-a-link-inside",
         "CVE-2023-28642",
@@ -66,14 +66,14 @@ pub(crate) const CASES: &[Case] = &[
             );
             assert!(!output.stdout.contains("written"), "{output}");
         },
-    ),
+    ).also_by_users(),
     Case::new("sys-is-a-link", "CVE-2023-27561", "nor a /sys", || {
         let canary = Canary::new();
         let output = attack("cat /sys/file; ls /sys", |bundle| {
             link_instead(bundle, "sys", &canary.climbing());
         });
         canary.check(&output);
-    }),
+    }).also_by_users(),
     Case::new(
         "dev-is-a-link",
         "CVE-2026-41579",
@@ -92,7 +92,7 @@ pub(crate) const CASES: &[Case] = &[
                 canary.check(&output);
             }
         },
-    )
+    ).also_by_users()
     .peers_fail(&[
         ("runc", "1.1.5 makes links on the host"),
         ("crun", "1.8 makes devices on the host"),
@@ -112,7 +112,7 @@ pub(crate) const CASES: &[Case] = &[
             );
             assert!(!output.stdout.contains("unm"), "the image chose what masks\n{output}");
         },
-    )
+    ).also_by_users()
     .peers_fail(&[
         ("runc", "1.1.5 takes the image's /dev/null"),
         ("crun", "1.8 takes the image's /dev/null"),
@@ -137,7 +137,7 @@ pub(crate) const CASES: &[Case] = &[
                 stderr: text,
             });
         },
-    ),
+    ).also_by_users(),
     Case::new(
         "mount-target-is-a-link",
         "CVE-2021-30465",
@@ -153,7 +153,7 @@ pub(crate) const CASES: &[Case] = &[
                 canary.check(&output);
             }
         },
-    ),
+    ).also_by_users(),
     Case::new(
         "mount-target-race",
         "CVE-2021-30465, CVE-2024-45310",
@@ -184,7 +184,7 @@ pub(crate) const CASES: &[Case] = &[
                 }
             });
         },
-    )
+    ).also_by_users()
     .alone()
     .peers_fail(&[
         ("runc", "1.1.5 makes directories by path"),
@@ -204,7 +204,7 @@ pub(crate) const CASES: &[Case] = &[
             });
             canary.check(&output);
         },
-    ),
+    ).also_by_users(),
     Case::new("device-parent-is-a-link", "CVE-2026-47766", "nor a link above it", || {
         let canary = Canary::new();
         let output = attack("true", |bundle| {
@@ -214,7 +214,7 @@ pub(crate) const CASES: &[Case] = &[
             hako_tests::bundle::push(&mut bundle.spec["linux"]["devices"], device);
         });
         canary.check(&output);
-    }),
+    }).also_by_users(),
     Case::new(
         "passwd-is-a-pipe",
         "CVE-2026-47262 and kin",
@@ -232,7 +232,7 @@ pub(crate) const CASES: &[Case] = &[
             let output = command::run(&mut timed);
             assert_ne!(output.code, 137, "it hangs\n{output}");
         },
-    )
+    ).also_by_users()
     .peers_fail(&[("runc", "waits for a writer"), ("crun", "waits for a writer")]),
     Case::new(
         "passwd-is-the-host's",
@@ -254,7 +254,7 @@ pub(crate) const CASES: &[Case] = &[
                 assert!(!output.stdout.contains("secret-home"), "{output}");
             }
         },
-    ),
+    ).also_by_users(),
     Case::new(
         "masked-path-is-a-link",
         "CVE-2025-52881 and kin",
@@ -268,7 +268,7 @@ pub(crate) const CASES: &[Case] = &[
             });
             canary.check(&output);
         },
-    ),
+    ).also_by_users(),
     Case::new(
         "program-is-a-link",
         "CVE-2019-14271 and kin",
@@ -287,5 +287,5 @@ pub(crate) const CASES: &[Case] = &[
             assert!(!output.stdout.contains("host's program"), "{output}");
             output.fails();
         },
-    ),
+    ).also_by_users(),
 ];
