@@ -25,6 +25,16 @@ impl Engine {
     ///
     /// The image must be in the store ([`Error::is_no_image`]), or be the tour image.
     pub fn create(&self, request: CreateRequest) -> Result<Container> {
+        let volatile = request.record.auto_remove;
+        self.create_with(request, ActiveOptions { volatile })
+    }
+
+    /// The same, with a say in what its writable directory is worth.
+    pub(crate) fn create_with(
+        &self,
+        request: CreateRequest,
+        options: ActiveOptions,
+    ) -> Result<Container> {
         self.needs_root("create")?;
         if let Some(name) = &request.name {
             names::check(name)?;
@@ -51,7 +61,7 @@ impl Engine {
         let chain = self.unpack(&image)?;
 
         let id = names::new_id()?;
-        let made = self.make(&id, request.name, record, image.id(), &chain);
+        let made = self.make(&id, request.name, record, image.id(), &chain, options);
         if made.is_err() {
             // The first error counts; what cannot be removed now, a sweep removes.
             self.remove_files(&id).ok();
@@ -66,9 +76,9 @@ impl Engine {
         record: Record,
         image_id: &hako_oci::Digest,
         chain: &hako_snapshot::Chain,
+        options: ActiveOptions,
     ) -> Result<Container> {
         private_dirs(&self.places.container_dir(id))?;
-        let options = ActiveOptions { volatile: record.auto_remove };
         self.snapshots()?.prepare(id, chain, options)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut container = Container {

@@ -144,6 +144,12 @@ pub enum Error {
         /// Why.
         source: Box<hako_layer::Error>,
     },
+    /// An image could not be made of packages.
+    #[error(transparent)]
+    Packages(Box<crate::packages::PackagesError>),
+    /// A layer could not be written.
+    #[error(transparent)]
+    Layer(Box<hako_layer::Error>),
     /// A word that is no signal.
     #[error("Invalid signal: {0}")]
     Signal(String),
@@ -194,4 +200,24 @@ boxed! {
     hako_db::Error => Database,
     hako_content::Error => Content,
     hako_registry::Error => Serve,
+    hako_layer::Error => Layer,
+    crate::packages::PackagesError => Packages,
+}
+
+impl From<hako_deb::Error> for Error {
+    fn from(error: hako_deb::Error) -> Error {
+        crate::packages::PackagesError::from(error).into()
+    }
+}
+
+impl From<hako_assemble::Error> for Error {
+    fn from(error: hako_assemble::Error) -> Error {
+        crate::packages::PackagesError::from(error).into()
+    }
+}
+
+impl From<crate::packages::NameError> for Error {
+    fn from(error: crate::packages::NameError) -> Error {
+        crate::packages::PackagesError::from(error).into()
+    }
 }

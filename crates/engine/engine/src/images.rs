@@ -10,7 +10,7 @@ use hako_image::{
 use hako_oci::{Digest, Platform, Reference};
 use hako_snapshot::Chain;
 
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, packages::stored_name};
 
 /// The name of the image that hako carries inside itself.
 pub const TOUR: &str = "hako:tour";
@@ -28,7 +28,8 @@ impl Engine {
 
     /// Writes images as one archive.
     pub fn save(&self, words: &[String], options: &SaveOptions, out: &mut dyn Write) -> Result<()> {
-        Ok(self.images()?.save(words, options, out)?)
+        let words = words.iter().map(|word| Ok(stored_name(word)?.into_owned()));
+        Ok(self.images()?.save(&words.collect::<Result<Vec<String>>>()?, options, out)?)
     }
 
     /// Makes an image of one tar, and gives its ID.
@@ -47,15 +48,16 @@ impl Engine {
         Ok(self.images()?.list()?)
     }
 
-    /// The image of this name, digest, ID, or beginning of an ID.
+    /// The image of this name, digest, ID, or beginning of an ID, or what was made of a name like
+    /// `deb:bookworm/python3`.
     pub fn image(&self, word: &str) -> Result<Image> {
-        Ok(self.images()?.resolve(word)?)
+        Ok(self.images()?.resolve(&stored_name(word)?)?)
     }
 
     /// The image for a platform among those that `word` means.
     pub fn image_for(&self, word: &str, platform: Option<&Platform>) -> Result<Image> {
         match platform {
-            Some(platform) => Ok(self.images()?.resolve_for(word, platform)?),
+            Some(platform) => Ok(self.images()?.resolve_for(&stored_name(word)?, platform)?),
             None => self.image(word),
         }
     }
@@ -77,7 +79,7 @@ impl Engine {
 
     /// Gives an image one more name.
     pub fn tag(&self, word: &str, name: &Reference) -> Result<()> {
-        self.images()?.tag(word, name)?;
+        self.images()?.tag(&stored_name(word)?, name)?;
         Ok(())
     }
 
@@ -85,12 +87,12 @@ impl Engine {
     pub fn remove_image(&self, word: &str, force: bool) -> Result<Vec<DeleteItem>> {
         self.images()?.sweep()?;
         let users: &mut Users<'_> = &mut |id| Ok(self.users(id)?);
-        Ok(self.images()?.remove(word, force, users)?)
+        Ok(self.images()?.remove(&stored_name(word)?, force, users)?)
     }
 
     /// Takes names from an image: those of `names`, or all.
     pub fn untag(&self, word: &str, names: &[Reference]) -> Result<Vec<Reference>> {
-        Ok(self.images()?.untag(word, names)?)
+        Ok(self.images()?.untag(&stored_name(word)?, names)?)
     }
 
     /// Removes images that no container uses and that `wanted` picks, without `all` only such that

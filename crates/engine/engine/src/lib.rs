@@ -33,6 +33,7 @@ mod inspect;
 mod lock;
 pub mod logs;
 mod names;
+pub mod packages;
 mod places;
 mod program;
 pub mod registry;

@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use hako_engine::{Container, CreateRequest, Engine, Error, PullOptions, Record, TOUR, options};
+use hako_engine::{
+    Container, CreateRequest, Engine, Error, PullOptions, Record, TOUR, options,
+    packages::PackagesName,
+};
 use hako_oci::{Digest, Platform, Reference, platform, reference};
 
 use crate::failure::say;
@@ -18,6 +21,7 @@ use crate::{
 };
 
 use super::{
+    packages::Steps,
     print, registry,
     run_flags::{self, Draft, Pull, Stream},
 };
@@ -46,8 +50,10 @@ pub(super) const CREATE: Verb = Verb {
 pub(super) fn request(draft: &mut Draft, words: &[String]) -> Result<CreateRequest, String> {
     draft.finish()?;
     let (image, command) = words.split_first().ok_or("IMAGE is missing")?;
+    if PackagesName::is_one(image) {
+        image.parse::<PackagesName>().map_err(|e| e.to_string())?;
     // An ID is no reference, and names an image all the same.
-    if let Err(error) = image.parse::<Reference>()
+    } else if let Err(error) = image.parse::<Reference>()
         && !matches!(error, reference::Error::ImageId(_))
         && image.parse::<Digest>().is_err()
     {
@@ -118,6 +124,10 @@ pub(super) fn create(
     request: CreateRequest,
 ) -> Result<Container, Failure> {
     let mut request = request;
+    if let Ok(name) = request.record.image.parse::<PackagesName>() {
+        make_of_packages(engine, draft, &name)?;
+        return created(engine, draft, engine.create(request).map_err(engine_failure)?);
+    }
     let image = request.record.image.parse::<Reference>().map(Reference::with_default_tag);
     // What hako carries inside itself is nowhere else, and an ID alone cannot be asked for.
     let image = image.ok().filter(|_| request.record.image != TOUR);
@@ -134,6 +144,24 @@ pub(super) fn create(
         }
         (created, _) => created.map_err(engine_failure)?,
     };
+    created(engine, draft, container)
+}
+
+/// Makes sure that there is an image of these packages.
+fn make_of_packages(engine: &Engine, draft: &Draft, name: &PackagesName) -> Result<(), Failure> {
+    if draft.pull == Pull::Never {
+        return engine.image(&name.to_string()).map(drop).map_err(engine_failure);
+    }
+    let platform = draft.platform.as_deref().and_then(|text| text.parse().ok());
+    let steps = Steps::new(draft.quiet);
+    let fresh = draft.pull == Pull::Always;
+    let made = engine.image_of_packages(name, platform, fresh, &|step| steps.step(step));
+    steps.end();
+    made.map(drop).map_err(engine_failure)
+}
+
+/// Writes the `--cidfile`.
+fn created(engine: &Engine, draft: &Draft, container: Container) -> Result<Container, Failure> {
     if let Some(path) = &draft.cidfile {
         write_new(path, &container.id).map_err(|e| {
             let mut message =

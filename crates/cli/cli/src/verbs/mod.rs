@@ -8,6 +8,7 @@ mod export;
 mod image;
 mod inspect;
 mod logs;
+mod packages;
 mod ps;
 mod registry;
 mod run;
@@ -59,6 +60,7 @@ pub(crate) const ALL: &[&Verb] = &[
     &image::REMOVE,
     &image::PRUNE,
     &image::HISTORY,
+    &packages::FROM_PACKAGES,
     &registry::COPY,
     &registry::LOGIN,
     &registry::LOGOUT,
