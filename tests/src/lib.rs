@@ -23,6 +23,7 @@ pub mod command;
 pub mod debian;
 pub mod image;
 pub mod install;
+pub mod kernel;
 pub mod leak;
 pub mod place;
 pub mod pty;

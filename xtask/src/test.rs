@@ -104,6 +104,11 @@ const STEPS: &[Step] = &[
         action: Action::Surface,
     },
     Step {
+        name: "selinux",
+        help: "SELinux labels, where the kernel enforces them",
+        action: Action::Surface,
+    },
+    Step {
         name: "docker_cli",
         help: "hako's command line, with Docker's meaning",
         action: Action::Surface,

@@ -12,6 +12,7 @@ mod modules;
 mod packages;
 mod programs;
 mod report;
+mod selinux;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ What else is in the guest:
 The machine:
   --kernel NAME         6.12 (default), 6.1 or 5.10: Debian's cloud kernels
   --systemd             PID 1 is systemd, and the jobs are a service of it
+  --selinux             SELinux in AppArmor's place, enforcing, with Debian's base policy
   --memory MIB          default 3072
   --timeout SECONDS     for the whole run, default 900
   --verbose             print all output, not only that of failures
@@ -110,6 +112,7 @@ struct Options {
     wanted: Vec<Wanted>,
     shell: bool,
     systemd: bool,
+    selinux: bool,
     runtime: Option<String>,
     programs: Vec<PathBuf>,
     files: Vec<PathBuf>,
@@ -184,6 +187,7 @@ impl Options {
             wanted: Vec::new(),
             shell: false,
             systemd: false,
+            selinux: false,
             runtime: None,
             programs: Vec::new(),
             files: Vec::new(),
@@ -204,6 +208,7 @@ impl Options {
                 "--help" | "-h" => return Ok(None),
                 "--shell" => options.shell = true,
                 "--systemd" => options.systemd = true,
+                "--selinux" => options.selinux = true,
                 "--verbose" => options.verbose = true,
                 "--require" => options.require = true,
                 "--test" => options.wanted.push(Wanted::Test(value()?)),
@@ -269,6 +274,9 @@ fn boot_and_test(options: &Options) -> Result<Run> {
         guest::add_systemd(&mut tree, &root, &workspace)?;
     }
     guest::add_scripts(&mut tree, &workspace)?;
+    if options.selinux {
+        tree.file("/vm/selinux", &selinux::policy(&packages, &workspace, &cache)?)?;
+    }
     modules::add(&mut tree, &kernel, &release, &cache)?;
     let parser = packages.package("apparmor", "bookworm")?.join("sbin/apparmor_parser");
     guest::add_program(&mut tree, Path::new("/usr/sbin/apparmor_parser"), &parser)?;
@@ -308,6 +316,7 @@ fn boot_and_test(options: &Options) -> Result<Run> {
         logs: &cache.join("logs"),
         seconds_max: options.seconds_max,
         systemd: options.systemd,
+        selinux: options.selinux,
     };
     if options.shell {
         return machine.shell().map(|()| Run { cases: Vec::new(), passed: true });

@@ -35,6 +35,7 @@ const OLD_RUNC: (&str, &str) = ("runc", "1.1 is older than this");
 
 /// A bind mount with these options and maps, of a directory with a file of user 1000.
 fn mapped(bundle: &mut Bundle, options: &[&str], maps: Option<(Value, Value)>) {
+    hako_tests::kernel::needs((5, 12), "an idmapped mount");
     let file = bundle.place().write("shared/sub/f", "x");
     for path in [file.clone(), bundle.path().join("shared/sub"), bundle.path().join("shared")] {
         std::os::unix::fs::chown(path, Some(1000), Some(1001)).expect("we are root");
@@ -84,6 +85,7 @@ fn flags_of_tree(option: &str) -> (String, String) {
 
 #[track_caller]
 fn sets_recursively(option: &str, flag: &str) {
+    hako_tests::kernel::needs((5, 12), "a recursive attribute");
     let (outer, inner) = flags_of_tree(option);
     let has = |flags: &str| flags.contains(&format!(",{flag},"));
     assert!(has(&outer) && has(&inner), "{option}: {outer} {inner}");
@@ -117,6 +119,7 @@ pub(crate) const CASES: &[Case] = &[
     )
     .peers_fail(&[OLD_RUNC]),
     Case::new("mount-ridmap", IDMAP, "ridmap maps the mounts below, too", || {
+        hako_tests::kernel::needs((6, 3), "an idmapped tmpfs");
         let mut bundle = Bundle::sh("stat -c %u /m /m/inner");
         let tree = bundle.place().directory("shared/inner");
         mapped(&mut bundle, &["rbind", "ridmap"], Some((map(0, 7, 2000), map(0, 7, 2000))));
@@ -154,6 +157,7 @@ pub(crate) const CASES: &[Case] = &[
     })
     .peers_fail(&[("crun", "1.8 passes over it")]),
     Case::new("mount-nosymfollow", OPTIONS, "nosymfollow", || {
+        hako_tests::kernel::needs((5, 14), "nosymfollow");
         let output = sh("ln -s /etc/os-release /m/l; cat /m/l || echo refused", |bundle| {
             bundle.mount("/m", "tmpfs", "tmpfs", &["nosymfollow"]);
         });
@@ -169,6 +173,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("mount-rnoatime", OPTIONS, "rnoatime", || sets_recursively("rnoatime", "noatime"))
         .peers_fail(&[OLD_RUNC, ("crun", "1.8 does not clear the other times")]),
     Case::new("mount-rnosymfollow", OPTIONS, "rnosymfollow", || {
+        hako_tests::kernel::needs((5, 14), "nosymfollow");
         sets_recursively("rnosymfollow", "nosymfollow");
     })
     .peers_fail(OLD),

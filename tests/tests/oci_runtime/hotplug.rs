@@ -14,6 +14,7 @@ const PEERS: &[(&str, &str)] = &[("runc", "has no mounts"), ("crun", "1.8 has no
 /// A directory of the host with one file, and its path.
 #[track_caller]
 fn shared(container: &Container) -> String {
+    hako_tests::kernel::needs((5, 12), "a bind mount into a running container");
     let place = container.bundle.place();
     place.write("shared/file", "from the host");
     place.path().join("shared").to_string_lossy().into_owned()

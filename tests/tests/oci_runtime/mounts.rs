@@ -228,6 +228,7 @@ pub(crate) const CASES: &[Case] = &[
         },
     ),
     Case::new("mount-rro", OPTIONS, "rro makes a whole tree of mounts read-only", || {
+        hako_tests::kernel::needs((5, 12), "a recursive attribute");
         let output = sh("touch /mnt/a 2>&1; touch /mnt/etc-in/b 2>&1; echo done", |bundle| {
             bundle.place().directory("here/etc-in");
             bundle.mount("/mnt", "bind", "here", &["rbind", "rro"]);

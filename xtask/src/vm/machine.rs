@@ -108,6 +108,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) seconds_max: u64,
     /// systemd is PID 1, not our own init.
     pub(crate) systemd: bool,
+    /// SELinux is the security module with labels; init loads `/vm/selinux`.
+    pub(crate) selinux: bool,
 }
 
 /// Kernel parameters: v2 only, a panic ends the machine, a few huge pages, the clock as said above. Nobody attacks
@@ -116,8 +118,17 @@ const KERNEL_PARAMETERS: &str = "console=ttyS0 quiet panic=-1 mitigations=off cg
      tsc_early_khz=2600000 lpj=10400000";
 const SYSTEMD_PARAMETERS: &str = "hako.systemd systemd.unified_cgroup_hierarchy=1 systemd.unit=jobs.service systemd.show_status=no";
 
+const SELINUX_PARAMETERS: &str = "lsm=lockdown,yama,landlock,selinux,bpf";
+
 impl Machine<'_> {
-    fn command(&self, parameters: &str) -> Command {
+    fn command(&self, words: &str) -> Command {
+        let mut parameters = vec![KERNEL_PARAMETERS, words];
+        if self.systemd {
+            parameters.push(SYSTEMD_PARAMETERS);
+        }
+        if self.selinux {
+            parameters.push(SELINUX_PARAMETERS);
+        }
         let mut command = self.qemu.command();
         command
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
@@ -129,7 +140,7 @@ impl Machine<'_> {
             .arg(self.kernel)
             .arg("-initrd")
             .arg(self.initrd)
-            .args(["-append", &format!("{KERNEL_PARAMETERS} {parameters}")])
+            .args(["-append", &parameters.join(" ")])
             // What the guest writes is gone with it.
             .arg("-drive")
             .arg(format!(
@@ -145,7 +156,7 @@ impl Machine<'_> {
         let console = self.logs.join("console.log");
         let words = self.logs.join("qemu.log");
         fs::create_dir_all(self.logs).at("mkdir", self.logs)?;
-        let mut command = self.command(if self.systemd { SYSTEMD_PARAMETERS } else { "" });
+        let mut command = self.command("");
         command
             .arg("-serial")
             .arg(format!("file:{}", console.display()))

@@ -27,6 +27,7 @@ const WANTED: &[&str] = &[
     "overlay",
     "erofs",
     "squashfs",
+    "fuse",
     // Container networks.
     "veth",
     "bridge",

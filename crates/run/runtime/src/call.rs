@@ -78,6 +78,7 @@ calls! {
     Setns = "setns",
     Setsid = "setsid",
     Setuid = "setresuid",
+    Setxattr = "fsetxattr(security.selinux)",
     Signals = "sigprocmask",
     Symlink = "symlinkat",
     Terminal = "ioctl(TIOCGPTPEER)",

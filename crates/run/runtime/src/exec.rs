@@ -16,7 +16,7 @@ use crate::init::Fds;
 use crate::manage::Container;
 use crate::op::Op;
 use crate::plan::{
-    Builder, Extensions, Guards, Surroundings, affinity, exec_op, labels, process_steps,
+    Builder, Extensions, Guards, Surroundings, affinity, exec_op, keyring, labels, process_steps,
     read_annotations,
 };
 use crate::spawn::{self, Birth, Said};
@@ -195,9 +195,7 @@ impl Container {
         if self.joins_cgroup_namespace() {
             b.push("linux.namespaces", Op::Join { kind: Kind::Cgroup, slot: 0 });
         }
-        let keyring = std::ffi::CString::new(format!("_ses.{}", self.file.id))
-            .map_err(|_| Error::InvalidId(self.file.id.clone()))?;
-        b.push("process", Op::Keyring(keyring));
+        keyring(b, process, &self.file.id)?;
         if !self.file.pivots {
             b.push("root.path", Op::EnterRoot);
         }

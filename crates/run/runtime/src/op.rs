@@ -108,6 +108,8 @@ pub(crate) struct NewFs {
     pub(crate) by_mount: bool,
     /// Where the relative paths among the values begin.
     pub(crate) base: Option<CString>,
+    /// The SELinux label of its root, where it takes none as a parameter.
+    pub(crate) label: Option<CString>,
 }
 
 /// What is mounted.

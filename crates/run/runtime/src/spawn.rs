@@ -475,6 +475,11 @@ fn hint(op: &Op, record: &Record) -> &'static str {
         {
             "AppArmor is not enabled in this kernel, or has no such profile"
         }
+        (Op::ProcWrite { path, .. }, _, Errno::EINVAL)
+            if matches!(path.to_bytes(), b"self/attr/exec" | b"self/attr/keycreate") =>
+        {
+            "the loaded SELinux policy knows no such label"
+        }
         (Op::Landlock(_), Call::LandlockRestrict, Errno::EPERM) => {
             "it needs process.noNewPrivileges, or CAP_SYS_ADMIN"
         }

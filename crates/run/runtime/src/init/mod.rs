@@ -108,7 +108,8 @@ impl<'a> Init<'a> {
             moved: [const { None }; KEPT],
             detached: false,
             entered: false,
-            has_set_attr: true,
+            // Asked at once: what is detached cannot be tried on, as older kernels change only what is attached.
+            has_set_attr: hako_sys::mount::has_set_attr(sync),
             rootfs: None,
             dev: None,
             null: None,

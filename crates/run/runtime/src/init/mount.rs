@@ -107,6 +107,7 @@ impl Init<'_> {
                 recursive: true,
                 ..Change::default()
             };
+            // Without a fall-back: the older call wants a path, and /proc here is the container's.
             mount::set_attr(tree, &slave).at(Call::MountSetattr)?;
         }
         if op.target.path.as_bytes() == b"proc" {
@@ -116,12 +117,11 @@ impl Init<'_> {
             }
         }
         // Attributes while it is still detached, where the kernel can.
-        let before = self.has_set_attr;
-        if before {
+        if self.has_set_attr {
             self.change(op, tree)?;
         }
         mount::move_mount(tree, target.as_fd()).at(Call::MoveMount)?;
-        if !before || !self.has_set_attr {
+        if !self.has_set_attr {
             self.change(op, tree)?;
         }
         self.became_root(op, tree)
@@ -139,6 +139,13 @@ impl Init<'_> {
         };
         if op.copy_up && was_there {
             self.copy_up(&op.target, tree.as_fd())?;
+        }
+        if let Some(label) = &new.label {
+            // Through an ordinary descriptor: fsmount's is O_PATH.
+            let flags = OpenFlags::RDONLY.union(OpenFlags::DIRECTORY);
+            let root = fs::openat(tree.as_fd(), c".", flags, 0).at(Call::Open)?;
+            hako_sys::xattr::fset(root.as_fd(), c"security.selinux", label.to_bytes_with_nul())
+                .at(Call::Setxattr)?;
         }
         mount::move_mount(tree.as_fd(), target.as_fd()).at(Call::MoveMount)?;
         if fill_first {
@@ -177,29 +184,30 @@ impl Init<'_> {
 
     fn propagate(&self, op: &MountOp, tree: BorrowedFd<'_>) -> Did {
         for (propagation, recursive) in &op.propagation {
-            if self.has_set_attr {
-                let change = Change {
-                    propagation: Some(*propagation),
-                    recursive: *recursive,
-                    ..Change::default()
-                };
-                mount::set_attr(tree, &change).at(Call::MountSetattr)?;
-            } else {
-                let path = Text::fd_path(tree);
-                mount::set_propagation(path.as_c_str(), *propagation, *recursive)
-                    .at(Call::Mount)?;
-            }
+            self.set_propagation(tree, *propagation, *recursive)?;
         }
         Ok(())
+    }
+
+    fn set_propagation(
+        &self,
+        tree: BorrowedFd<'_>,
+        propagation: Propagation,
+        recursive: bool,
+    ) -> Did {
+        if !self.has_set_attr {
+            // This one takes detached mounts, too.
+            let path = Text::fd_path(tree);
+            return mount::set_propagation(path.as_c_str(), propagation, recursive).at(Call::Mount);
+        }
+        let change = Change { propagation: Some(propagation), recursive, ..Change::default() };
+        mount::set_attr(tree, &change).at(Call::MountSetattr)
     }
 
     /// mount_setattr(2), or a remount of the attached mount before Linux 5.12.
     pub(super) fn set_attr(&mut self, tree: BorrowedFd<'_>, change: &Change<'_>) -> Did {
         if self.has_set_attr {
-            match mount::set_attr(tree, change) {
-                Err(Errno::ENOSYS) => self.has_set_attr = false,
-                other => return other.at(Call::MountSetattr),
-            }
+            return mount::set_attr(tree, change).at(Call::MountSetattr);
         }
         // A remount replaces all flags: those in force stay, but for the changed ones.
         let before = mount::attributes_of(fs::mount_flags(tree).at(Call::Fstatfs)?);
@@ -374,10 +382,7 @@ impl Init<'_> {
         change: &Change<'_>,
     ) -> Did {
         if self.has_set_attr {
-            match mount::set_attr(tree, change) {
-                Err(Errno::ENOSYS) => self.has_set_attr = false,
-                other => other.at(Call::MountSetattr)?,
-            }
+            mount::set_attr(tree, change).at(Call::MountSetattr)?;
         }
         mount::move_mount(tree, place).at(Call::MoveMount)?;
         if self.has_set_attr { Ok(()) } else { self.set_attr(tree, change) }

@@ -98,6 +98,7 @@ pub(super) fn mount(field: &str, mount: &Mount, plan: &Plan) -> Result<Op> {
             by_descriptor: false,
             by_mount: false,
             base: None,
+            label: None,
         }),
         ..op
     };

@@ -333,7 +333,7 @@ impl Plan {
             b.push(format!("{}.path", join.field), become_root(linux, groups));
         }
         if !self.options.no_new_keyring {
-            b.push("process", Op::Keyring(c_string("id", &format!("_ses.{}", self.options.id))?));
+            keyring(b, process, &self.options.id)?;
         }
         if self.namespaces.is_new(Kind::Network) {
             // As runc does: programs count on 127.0.0.1.
@@ -420,6 +420,18 @@ pub(crate) fn become_root(linux: &Linux, groups: bool) -> Op {
         map.first().filter(|_| !has_root).map_or(0, |m| m.container_id)
     };
     Op::BecomeRoot { uid: id(&linux.uid_mappings), gid: id(&linux.gid_mappings), groups }
+}
+
+/// A session keyring of the container's own, labelled as its process: that could not use it otherwise.
+pub(crate) fn keyring(b: &mut Builder, process: &Process, id: &str) -> Result<()> {
+    let field = "process.selinuxLabel";
+    if let Some(label) = process.selinux_label.as_deref().filter(|label| !label.is_empty()) {
+        // The kernel forgets it at the next execve.
+        let path = c"self/attr/keycreate".into();
+        b.push(field, Op::ProcWrite { path, value: c_string(field, label)?, clamp: false });
+    }
+    b.push("process", Op::Keyring(c_string("id", &format!("_ses.{id}"))?));
+    Ok(())
 }
 
 /// Labels of the process, which take effect when the program is executed.

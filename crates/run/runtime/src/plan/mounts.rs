@@ -210,12 +210,17 @@ fn new_fs(
         }
         _ => true,
     });
-    if let Some(label) = label
-        && matches!(kind, "tmpfs" | "mqueue" | "devpts" | "ramfs" | "overlay")
-        && !params.iter().any(|p| is(p, label.option))
-    {
+    let mut label_of_root = None;
+    if let Some(label) = label {
         let context = c_string("linux.mountLabel", label.context)?;
-        params.push(Param::String(c_string("annotations", label.option)?, context));
+        // The kernel made it together with the IPC namespace, and takes no context for it any more.
+        if kind == "mqueue" {
+            label_of_root = Some(context);
+        } else if matches!(kind, "tmpfs" | "devpts" | "ramfs" | "overlay")
+            && !params.iter().any(|p| is(p, label.option))
+        {
+            params.push(Param::String(c_string("annotations", label.option)?, context));
+        }
     }
     if set & attr::RDONLY != 0 && !PSEUDO.contains(&kind) {
         params.push(Param::Flag(c"ro".into()));
@@ -245,6 +250,7 @@ fn new_fs(
         by_descriptor,
         by_mount,
         base,
+        label: label_of_root,
     })
 }
 
