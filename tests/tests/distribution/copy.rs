@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{Client, serving};
 
 const COPY: &str = "skopeo copy(1)";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 fn app() -> Image {
     let mut image = Image::busybox("app:1");

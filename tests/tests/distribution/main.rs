@@ -3,9 +3,11 @@
 
 #![forbid(unsafe_code)]
 
+mod artifacts;
 mod auth;
 mod copy;
 mod hostile;
+mod lists;
 mod peer;
 mod pull;
 mod push;
@@ -125,6 +127,15 @@ pub(crate) fn serving(
 fn main() -> std::process::ExitCode {
     hako_tests::run(
         "distribution",
-        &[pull::CASES, push::CASES, copy::CASES, auth::CASES, hostile::CASES, peer::CASES],
+        &[
+            pull::CASES,
+            push::CASES,
+            copy::CASES,
+            lists::CASES,
+            artifacts::CASES,
+            auth::CASES,
+            hostile::CASES,
+            peer::CASES,
+        ],
     )
 }

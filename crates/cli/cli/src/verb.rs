@@ -59,8 +59,11 @@ impl Topic {
 
 /// Nouns before which a verb may stand, and what they are about.
 pub const NOUNS: &[(&str, &str)] = &[
+    ("artifact", "Manage what registries keep beside images"),
     ("container", "Manage containers"),
     ("image", "Manage images"),
+    ("index", "Manage lists of images for several platforms"),
+    ("manifest", "Manage lists of images for several platforms"),
     ("registry", "Serve images"),
     ("system", "Manage hako"),
 ];

@@ -1,11 +1,15 @@
 //! Images, as the engine adds to them: the tour image that needs no loading, and the question
 //! which containers use one.
 
-use std::io::Write;
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use hako_docker::image::DeleteItem;
 use hako_image::{
-    Image, ImportOptions, LoadOptions, Loaded, SaveOptions, Source, Summary, User, Users,
+    Artifact, Image, ImportOptions, LoadOptions, Loaded, NewArtifact, SaveOptions, Source, Summary,
+    User, Users,
 };
 use hako_oci::{Digest, Platform, Reference};
 use hako_snapshot::Chain;
@@ -105,6 +109,44 @@ impl Engine {
         self.images()?.sweep()?;
         let users: &mut Users<'_> = &mut |id| Ok(self.users(id)?);
         Ok(self.images()?.prune(all, wanted, users)?)
+    }
+
+    /// Makes an artifact of files, or adds to one.
+    pub fn add_artifact(
+        &self,
+        name: &Reference,
+        new: &NewArtifact,
+        append: bool,
+        replace: bool,
+    ) -> Result<Digest> {
+        self.images()?.sweep()?;
+        Ok(self.images()?.add_artifact(name, new, append, replace)?)
+    }
+
+    /// All artifacts, by name.
+    pub fn artifacts(&self) -> Result<Vec<Artifact>> {
+        Ok(self.images()?.artifacts()?)
+    }
+
+    /// The artifact of this name or digest.
+    pub fn artifact(&self, word: &str) -> Result<Artifact> {
+        Ok(self.images()?.artifact(word)?)
+    }
+
+    /// Removes an artifact.
+    pub fn remove_artifact(&self, word: &str) -> Result<Digest> {
+        Ok(self.images()?.remove_artifact(word)?)
+    }
+
+    /// Writes the files of an artifact, or the one of this title or digest.
+    pub fn extract_artifact(
+        &self,
+        word: &str,
+        to: &Path,
+        title: Option<&str>,
+        digest: Option<&str>,
+    ) -> Result<Vec<PathBuf>> {
+        Ok(self.images()?.extract_artifact(word, to, title, digest)?)
     }
 
     fn users(&self, id: &Digest) -> Result<Vec<User>> {

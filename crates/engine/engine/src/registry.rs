@@ -1,9 +1,12 @@
 //! Images from and to registries, and who we are to them.
 
+pub use hako_image::{
+    Annotate, Artifact, ArtifactFile, CopyOptions, ListPush, Member, NewArtifact, Place,
+    PushOptions, Travel,
+};
 use hako_image::{Copier, ImageStore, PullOptions, Pulled, PushedImage, Watch};
-pub use hako_image::{CopyOptions, Place, PushOptions, Travel};
 pub use hako_layer::Codec;
-use hako_oci::{Descriptor, Reference};
+use hako_oci::{Descriptor, Digest, Reference};
 use hako_remote::Client;
 pub use hako_remote::{Config, Credentials, Stored};
 
@@ -55,6 +58,63 @@ impl Engine {
         let repository = self.registries()?.repository(name)?;
         Ok(self.images()?.push(&repository, name, options, watch)?)
     }
+}
+
+impl Engine {
+    /// Pushes an artifact of the store.
+    pub fn push_artifact(&self, name: &Reference, watch: &dyn Watch) -> Result<PushedImage> {
+        let repository = self.registries()?.repository(name)?;
+        Ok(self.images()?.push_artifact(&repository, name, watch)?)
+    }
+
+    /// Pulls an artifact into the store.
+    pub fn pull_artifact(&self, name: &Reference, watch: &dyn Watch) -> Result<Digest> {
+        self.images()?.sweep()?;
+        let repository = self.registries()?.repository(name)?;
+        Ok(self.images()?.pull_artifact(&repository, name, watch)?)
+    }
+
+    /// Pushes an artifact that is about an image in a registry.
+    pub fn attach_artifact(
+        &self,
+        subject: &Reference,
+        new: &NewArtifact,
+        watch: &dyn Watch,
+    ) -> Result<Descriptor> {
+        let repository = self.registries()?.repository(subject)?;
+        Ok(self.images()?.attach_artifact(&repository, &word(subject), new, watch)?)
+    }
+
+    /// What makes, changes and pushes lists of images.
+    pub fn lists(&self) -> Result<(&ImageStore, &Client)> {
+        Ok((self.images()?, self.registries()?))
+    }
+}
+
+/// A name's digest, or its tag.
+fn word(name: &Reference) -> String {
+    let tag = || name.tag().unwrap_or("latest").to_owned();
+    name.digest().map_or_else(tag, Digest::to_string)
+}
+
+/// The bytes of what a name in a registry stands for.
+pub fn manifest(name: &Reference) -> Result<Vec<u8>> {
+    Ok(Client::new()?.repository(name)?.manifest(&word(name))?.bytes)
+}
+
+/// The names that a name without a registry may stand for.
+pub fn names(typed: &str) -> Result<Vec<Reference>> {
+    Ok(Client::new()?.names(typed)?)
+}
+
+/// What is about an image in a registry, of one type or of all.
+pub fn referrers(name: &Reference, kind: Option<&str>) -> Result<Vec<Descriptor>> {
+    let repository = Client::new()?.repository(name)?;
+    let subject = match name.digest() {
+        Some(digest) => digest.clone(),
+        None => repository.manifest(&word(name))?.descriptor.digest,
+    };
+    Ok(repository.referrers(&subject, kind)?)
 }
 
 /// Whether a registry takes these credentials; remembers them if so.

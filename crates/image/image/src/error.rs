@@ -202,6 +202,56 @@ pub enum Error {
         /// What is missing.
         digest: Digest,
     },
+    /// Referrers are a registry's.
+    #[error("--referrers needs registries on both sides: docker://NAME docker://NAME")]
+    Referrers,
+    /// No such artifact.
+    #[error("{0}: artifact does not exist")]
+    NoArtifact(String),
+    /// An artifact has the name already.
+    #[error(
+        "{0}: artifact already exists (add to it with --append, or make it anew with --replace)"
+    )]
+    ArtifactExists(String),
+    /// What was taken for an artifact is a list of images.
+    #[error("{0} is a list of images, no artifact")]
+    NotAnArtifact(String),
+    /// Two files of an artifact would have one name.
+    #[error("{name}: file {:?} already exists in it", shown(title))]
+    ArtifactFile {
+        /// The artifact.
+        name: String,
+        /// The file's title.
+        title: String,
+    },
+    /// No file of an artifact is the one that was asked for.
+    #[error("{name}: there is no file {:?} in it", shown(title))]
+    ArtifactNoFile {
+        /// The artifact.
+        name: String,
+        /// Title or digest that was looked for.
+        title: String,
+    },
+    /// Several files, and no directory for them.
+    #[error("the artifact has several files: {0} must be a directory")]
+    ArtifactDirectory(PathBuf),
+    /// No such list of images.
+    #[error("No such manifest: {0}")]
+    NoList(String),
+    /// A list has the name already.
+    #[error("refusing to amend an existing manifest list with no --amend flag")]
+    ListExists,
+    /// Something that is not in a list.
+    #[error("manifest for image {image} does not exist in {list}")]
+    NoMember {
+        /// What was looked for.
+        image: String,
+        /// Where.
+        list: String,
+    },
+    /// A list was changed by others again and again.
+    #[error("{0}: others change this list all the time")]
+    ListBusy(String),
     /// An instruction that `--change` does not take.
     #[error("{}: {}", shown(change), shown(why))]
     Change {

@@ -13,6 +13,7 @@
 //! | `pull`, `push`, `watch` | from a registry into the store, and back |
 //! | `recompress` | layers in the form in which they travel |
 //! | `copy` | from any place to any other, without the store |
+//! | `list`, `artifact` | lists of images for several platforms, and what is no image |
 //! | `names` | what names of the content store mean |
 //! | `store`, `remove`, `inspect` | finding, naming, removing and showing |
 //!
@@ -30,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod artifact;
 mod change;
 mod copy;
 mod error;
@@ -38,6 +40,7 @@ mod import;
 mod inspect;
 mod layer;
 mod layout;
+mod list;
 mod load;
 mod make;
 mod names;
@@ -55,12 +58,14 @@ mod watch;
 
 pub use crate::{
     archive::{Limits, Source},
+    artifact::{Artifact, ArtifactFile, NewArtifact},
     change::change,
     copy::{Copier, CopyOptions, Place},
     error::Error,
     image::Image,
     import::ImportOptions,
     inspect::Summary,
+    list::{Annotate, ListPush, Member},
     load::{LoadOptions, Loaded},
     make::NewImage,
     progress::{LayerProgress, Progress},

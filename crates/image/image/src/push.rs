@@ -52,9 +52,9 @@ pub struct PushedImage {
 }
 
 /// What is to be pushed for one tag.
-struct Plan {
+pub(crate) struct Plan {
     /// Manifests and indexes, those that others refer to first; the last is what the tag means.
-    documents: Vec<Document>,
+    pub(crate) documents: Vec<Document>,
     /// Configurations and layers, each once.
     blobs: Vec<Descriptor>,
     /// Those of them that are known to be there.
@@ -63,11 +63,11 @@ struct Plan {
 }
 
 /// What planning needs to know.
-struct Planner<'p> {
+pub(crate) struct Planner<'p> {
     lease: &'p Lease,
     repository: &'p Repository,
     travel: Travel,
-    plan: Plan,
+    pub(crate) plan: Plan,
     /// What turned out not to be here.
     missing: Option<Digest>,
 }
@@ -123,43 +123,45 @@ impl ImageStore {
             Some(manifest) => planner.all_of(&manifest)?,
             None => planner.of_tag(known, image, name, options.all_platforms)?,
         };
-        let (digest, size) = send(repository, lease, &plan, &catalog, name, tag, watch)?;
+        let sources = sources(&catalog, name, lease);
+        let (digest, size) = plan.send(repository, lease, &sources, tag, watch)?;
         let only_platform = plan.only_platform;
         Ok(PushedImage { name: name.clone(), digest, size, only_platform })
     }
 }
 
-/// Sends what is planned, and gives the digest and size of what `word` means there then.
-fn send(
-    repository: &Repository,
-    lease: &Lease,
-    plan: &Plan,
-    catalog: &Catalog,
-    name: &Reference,
-    word: &str,
-    watch: &dyn Watch,
-) -> Result<(Digest, u64)> {
-    let Some((top, beneath)) = plan.documents.split_last() else {
-        return Err(Error::NoTag(name.familiar()));
-    };
-    let (known, unknown): (Vec<_>, Vec<_>) =
-        plan.blobs.iter().cloned().partition(|blob| plan.there.contains(&blob.digest));
-    for layer in &plan.blobs {
-        watch.layer(layer, Step::Waiting);
+impl Plan {
+    /// Sends what is planned, and gives the digest and size of what `word` means there then.
+    pub(crate) fn send(
+        &self,
+        repository: &Repository,
+        lease: &Lease,
+        sources: &BTreeMap<Digest, String>,
+        word: &str,
+        watch: &dyn Watch,
+    ) -> Result<(Digest, u64)> {
+        let Some((top, beneath)) = self.documents.split_last() else {
+            return Err(Error::NoTag(repository.name().familiar()));
+        };
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            self.blobs.iter().cloned().partition(|blob| self.there.contains(&blob.digest));
+        for layer in &self.blobs {
+            watch.layer(layer, Step::Waiting);
+        }
+        for layer in &known {
+            watch.layer(layer, Step::Present);
+        }
+        push_blobs(repository, lease, &unknown, sources, watch)?;
+        for document in beneath {
+            repository.put_manifest(&document.descriptor.digest.to_string(), document)?;
+        }
+        repository.put_manifest(word, top)?;
+        Ok((top.descriptor.digest.clone(), top.descriptor.size))
     }
-    for layer in &known {
-        watch.layer(layer, Step::Present);
-    }
-    push_blobs(repository, lease, &unknown, &sources(catalog, name, lease), watch)?;
-    for document in beneath {
-        repository.put_manifest(&document.descriptor.digest.to_string(), document)?;
-    }
-    repository.put_manifest(word, top)?;
-    Ok((top.descriptor.digest.clone(), top.descriptor.size))
 }
 
 impl<'p> Planner<'p> {
-    fn new(lease: &'p Lease, repository: &'p Repository, travel: Travel) -> Planner<'p> {
+    pub(crate) fn new(lease: &'p Lease, repository: &'p Repository, travel: Travel) -> Planner<'p> {
         let plan = Plan {
             documents: Vec::new(),
             blobs: Vec::new(),
@@ -170,7 +172,7 @@ impl<'p> Planner<'p> {
     }
 
     /// All that is beneath a document, which must be here.
-    fn all_of(mut self, root: &Descriptor) -> Result<Plan> {
+    pub(crate) fn all_of(mut self, root: &Descriptor) -> Result<Plan> {
         match self.add(root, 0)? {
             Some(_) => Ok(self.plan),
             None => {
@@ -203,7 +205,11 @@ impl<'p> Planner<'p> {
 
     /// Adds a document and all beneath it, and gives what it is there; `None` where something of it
     /// is not here.
-    fn add(&mut self, descriptor: &Descriptor, depth: usize) -> Result<Option<Descriptor>> {
+    pub(crate) fn add(
+        &mut self,
+        descriptor: &Descriptor,
+        depth: usize,
+    ) -> Result<Option<Descriptor>> {
         if depth > DEPTH_MAX {
             return Err(Error::IndexDepth(descriptor.digest.clone()));
         }
@@ -267,7 +273,11 @@ impl<'p> Planner<'p> {
 }
 
 /// For each blob, another repository of the same registry that has it, as far as is known here.
-fn sources(catalog: &Catalog, name: &Reference, lease: &Lease) -> BTreeMap<Digest, String> {
+pub(crate) fn sources(
+    catalog: &Catalog,
+    name: &Reference,
+    lease: &Lease,
+) -> BTreeMap<Digest, String> {
     let mut sources = BTreeMap::new();
     for (other, tag) in &catalog.tags {
         if other.domain() != name.domain() || other.path() == name.path() || !tag.exact {
@@ -283,7 +293,7 @@ fn sources(catalog: &Catalog, name: &Reference, lease: &Lease) -> BTreeMap<Diges
     sources
 }
 
-fn push_blobs(
+pub(crate) fn push_blobs(
     repository: &Repository,
     lease: &Lease,
     blobs: &[Descriptor],

@@ -19,7 +19,6 @@ use hako_docker::archive::{self, ManifestItem, Repositories};
 use hako_oci::{
     Descriptor, Digest, Platform, Reference,
     image::{Index, Layout},
-    media_type,
 };
 use hako_tar::{Header, Kind, Writer};
 
@@ -194,15 +193,7 @@ fn index(chosen: &[Chosen]) -> Index {
             manifests.push(entry);
         }
     }
-    Index {
-        schema_version: 2,
-        media_type: Some(media_type::OCI_INDEX.into()),
-        artifact_type: None,
-        manifests,
-        subject: None,
-        annotations: BTreeMap::new(),
-        extra: serde_json::Map::new(),
-    }
+    Index { manifests, ..Index::default() }
 }
 
 fn manifest_items(chosen: &[Chosen]) -> Vec<ManifestItem> {

@@ -37,6 +37,13 @@ pub(crate) fn now() -> String {
     rfc3339(now.as_secs() as i64, now.subsec_nanos())
 }
 
+/// This moment in whole seconds, as annotations have it.
+pub(crate) fn now_seconds() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let text = rfc3339(now.as_secs() as i64, 0);
+    text.split('.').next().unwrap_or_default().to_owned() + "Z"
+}
+
 fn rfc3339(seconds: i64, nanos: u32) -> String {
     let (year, month, day) = date(seconds.div_euclid(86_400));
     let clock = seconds.rem_euclid(86_400);

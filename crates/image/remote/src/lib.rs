@@ -40,6 +40,7 @@ mod file;
 #[doc(hidden)]
 pub mod foreign;
 mod net;
+mod referrers;
 mod repository;
 mod send;
 mod upload;

@@ -2,9 +2,9 @@
 
 use std::{future::Future, sync::Arc};
 
-use hako_oci::{Algorithm, Descriptor, Digest, Reference, image::Index, media_type};
+use hako_oci::{Algorithm, Descriptor, Digest, Reference, media_type};
 use hyper::{
-    Method, StatusCode,
+    Method,
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LINK},
 };
 use serde::Deserialize;
@@ -150,48 +150,8 @@ impl Repository {
         }))
     }
 
-    /// What is about the manifest of this digest, of one type or of all.
-    pub fn referrers(
-        &self,
-        digest: &Digest,
-        artifact_type: Option<&str>,
-    ) -> Result<Vec<Descriptor>> {
-        let found = self.wait(self.any_endpoint(Use::Resolve, async |endpoint: &Endpoint| {
-            let mut url = endpoint.url(&format!("referrers/{digest}"));
-            if let Some(kind) = artifact_type {
-                url = url.with_query("artifactType", kind);
-            }
-            let call = Call::get("listing referrers", url, self.scopes(endpoint, &["pull"]))
-                .header(ACCEPT, media_type::OCI_INDEX)?;
-            let answer = self.core.send(endpoint, &call).await?;
-            let odd = |why: String| Error::Protocol { url: call.url.shown(), why };
-            let bytes = match answer.status {
-                StatusCode::NOT_FOUND => {
-                    // A registry without this: its clients keep a list under a tag.
-                    let tag = format!("{}-{}", digest.algorithm().name(), digest.hex());
-                    match self.fetch_manifest(endpoint, &tag, None).await {
-                        Ok(document) => document.bytes,
-                        Err(error) if error.is_absent() => return Ok(Vec::new()),
-                        Err(error) => return Err(error),
-                    }
-                }
-                status if status.is_success() => {
-                    answer.bytes(&self.core.config, MANIFEST_BYTES_MAX).await?
-                }
-                _ => {
-                    let what = "listing referrers";
-                    return Err(self.refused(endpoint, answer, what, "pull", None).await);
-                }
-            };
-            Ok(Index::parse(&bytes).map_err(|e| odd(e.to_string()))?.manifests)
-        }))?;
-        let wanted = |found: &Descriptor| {
-            artifact_type.is_none_or(|kind| found.artifact_type.as_deref() == Some(kind))
-        };
-        Ok(found.into_iter().filter(wanted).collect())
-    }
-
-    /// Stores a manifest under a tag or its digest.
+    /// Stores a manifest under a tag or its digest. Where it is about another and the registry does not
+    /// keep such lists itself, it is added to the list under the other's tag.
     pub fn put_manifest(&self, reference: &str, document: &Document) -> Result<()> {
         self.wait(async {
             let endpoint = self.core.settled(&self.registry).await?;
@@ -211,7 +171,7 @@ impl Repository {
                     let expected = document.descriptor.digest.clone();
                     Err(Error::DigestMismatch { url: answer.url.shown(), expected, actual })
                 }
-                _ => Ok(()),
+                _ => self.refer(&endpoint, document, &answer).await,
             }
         })
     }
@@ -239,13 +199,17 @@ impl Repository {
         })
     }
 
-    fn manifest_call(&self, endpoint: &Endpoint, reference: &str) -> Result<Call<'static>> {
+    pub(crate) fn manifest_call(
+        &self,
+        endpoint: &Endpoint,
+        reference: &str,
+    ) -> Result<Call<'static>> {
         let url = endpoint.url(&format!("manifests/{reference}"));
         Call::get("pulling manifest", url, self.scopes(endpoint, &["pull"]))
             .header(ACCEPT, &MANIFEST_TYPES.join(", "))
     }
 
-    async fn fetch_manifest(
+    pub(crate) async fn fetch_manifest(
         &self,
         endpoint: &Endpoint,
         reference: &str,

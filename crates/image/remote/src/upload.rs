@@ -378,7 +378,9 @@ impl HttpBody for FileBody {
         }
         let wanted = (BUFFER_BYTES as u64).min(self.left) as usize;
         let mut bytes = BytesMut::zeroed(wanted);
-        Poll::Ready(Some(match self.from.read(&mut bytes) {
+        // What is sent may come from a connection that the same threads have to keep going.
+        let read = tokio::task::block_in_place(|| self.from.read(&mut bytes));
+        Poll::Ready(Some(match read {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(n) => {
                 bytes.truncate(n);

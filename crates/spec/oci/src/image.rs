@@ -251,6 +251,21 @@ pub enum Error {
     RootFs(String),
 }
 
+impl Default for Index {
+    /// An OCI index without entries.
+    fn default() -> Index {
+        Index {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_INDEX.into()),
+            artifact_type: None,
+            manifests: Vec::new(),
+            subject: None,
+            annotations: BTreeMap::new(),
+            extra: Map::new(),
+        }
+    }
+}
+
 impl Index {
     /// Reads an index or manifest list.
     pub fn parse(bytes: &[u8]) -> Result<Index, Error> {

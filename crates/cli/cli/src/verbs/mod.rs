@@ -1,5 +1,6 @@
 //! The verbs, one module per verb or per family of them.
 
+mod artifact;
 mod collect;
 mod control;
 mod create;
@@ -8,6 +9,7 @@ mod export;
 mod image;
 mod inspect;
 mod logs;
+mod manifest;
 mod packages;
 mod ps;
 mod registry;
@@ -62,6 +64,23 @@ pub(crate) const ALL: &[&Verb] = &[
     &image::HISTORY,
     &packages::FROM_PACKAGES,
     &registry::COPY,
+    &manifest::CREATE,
+    &manifest::ADD,
+    &manifest::ANNOTATE,
+    &manifest::INSPECT,
+    &manifest::REMOVE,
+    &manifest::FORGET,
+    &manifest::EXISTS,
+    &manifest::PUSH,
+    &artifact::ADD,
+    &artifact::ATTACH,
+    &artifact::LIST,
+    &artifact::INSPECT,
+    &artifact::PUSH,
+    &artifact::PULL,
+    &artifact::EXTRACT,
+    &artifact::REMOVE,
+    &artifact::REFERRERS,
     &registry::LOGIN,
     &registry::LOGOUT,
     &inspect::IMAGE_INSPECT,

@@ -313,24 +313,38 @@ pub(super) const PUSH: Verb = Verb {
 
 #[derive(Default)]
 struct Copy {
-    all: bool,
     quiet: bool,
-    platform: Option<Platform>,
+    options: CopyOptions,
 }
 
 const COPY_FLAGS: &[Group<Copy>] = &[Group {
     heading: "Options",
     flags: &[
         Flag::switch("all", Some('a'), "All platforms of an index, not one", |o: &mut Copy, v| {
-            o.all = v == "true";
+            o.options.all = v == "true";
             Ok(())
         }),
+        Flag::switch(
+            "referrers",
+            Some('r'),
+            "What is about it, too, from registry to registry",
+            |o, v| {
+                o.options.referrers = v == "true";
+                Ok(())
+            },
+        ),
+        Flag::switch(
+            "preserve-digests",
+            None,
+            "Change no bytes, as always (default true)",
+            |_, _| Ok(()),
+        ),
         Flag::switch("quiet", Some('q'), "Say nothing", |o, v| {
             o.quiet = v == "true";
             Ok(())
         }),
         Flag::one("platform", None, "string", "Platform of the image, as linux/amd64", |o, v| {
-            o.platform = Some(platform(v)?);
+            o.options.platform = Some(platform(v)?);
             Ok(())
         }),
     ],
@@ -359,8 +373,8 @@ pub(super) const COPY: Verb = Verb {
         let words = verb.parse(COPY_FLAGS, Order::Anywhere, args, &mut options)?;
         let place = |word: &String| word.parse::<Place>().map_err(invalid);
         let (from, to) = (place(&words[0])?, place(&words[1])?);
-        let Copy { all, quiet, platform } = options;
-        let request = CopyRequest { from, to, options: CopyOptions { all, platform } };
+        let Copy { quiet, options } = options;
+        let request = CopyRequest { from, to, options };
         let show = Show::new(progress::COPY, Out::Stdout, quiet, None);
         let copied = match request.needs_store() {
             true => app.engine()?.copy(&request, &show),

@@ -17,6 +17,7 @@ mod sink;
 mod source;
 
 use std::{
+    collections::BTreeSet,
     io::{self, Read},
     sync::{
         Mutex, PoisonError,
@@ -26,7 +27,7 @@ use std::{
 };
 
 use hako_content::{Kind, children};
-use hako_oci::{Descriptor, Platform, image::Index, media_type};
+use hako_oci::{Descriptor, Digest, Platform, Reference, image::Index, media_type};
 use hako_remote::{Client, Document};
 
 pub use self::place::Place;
@@ -45,7 +46,14 @@ pub struct CopyOptions {
     pub all: bool,
     /// Which one; that for this machine where absent.
     pub platform: Option<Platform>,
+    /// What is about it as well, and what is about that; from registry to registry.
+    pub referrers: bool,
 }
+
+/// How far referrers of referrers are followed.
+const REFERRERS_DEPTH_MAX: usize = 4;
+/// How many are copied with one image.
+const REFERRERS_MAX: usize = 1000;
 
 /// What a copy needs beside its two places.
 pub struct Copier<'c> {
@@ -91,8 +99,51 @@ impl Copier<'_> {
             watch.layer(blob, crate::Step::Waiting);
         }
         copy_blobs(&source, &sink, &plan.blobs, watch)?;
+        let copied: Vec<Digest> =
+            plan.documents.iter().map(|document| document.descriptor.digest.clone()).collect();
         sink.finish(plan.documents)?;
+        if options.referrers {
+            let (Place::Registry(from), Place::Registry(to)) = (from, to) else {
+                return Err(Error::Referrers);
+            };
+            self.copy_referrers(from, to, copied, watch)?;
+        }
         Ok(descriptor)
+    }
+
+    /// Copies what is about manifests that were copied.
+    fn copy_referrers(
+        &self,
+        from: &Reference,
+        to: &Reference,
+        mut subjects: Vec<Digest>,
+        watch: &dyn Watch,
+    ) -> Result<()> {
+        let repository = self.client.repository(from)?;
+        let mut done: BTreeSet<Digest> = subjects.iter().cloned().collect();
+        let at = |name: &Reference, digest: &Digest| -> Result<Place> {
+            Ok(Place::Registry(name.name().parse::<Reference>()?.with_digest(digest.clone())))
+        };
+        let options = CopyOptions { all: true, ..CopyOptions::default() };
+        for _ in 0..REFERRERS_DEPTH_MAX {
+            let mut next = Vec::new();
+            for subject in &subjects {
+                for found in repository.referrers(subject, None)? {
+                    if !done.insert(found.digest.clone()) {
+                        continue;
+                    }
+                    if done.len() > REFERRERS_MAX {
+                        let limit = REFERRERS_MAX as u64;
+                        return Err(Error::Limit { what: "referrers", limit });
+                    }
+                    let (from, to) = (at(from, &found.digest)?, at(to, &found.digest)?);
+                    self.copy(&from, &to, &options, watch)?;
+                    next.push(found.digest);
+                }
+            }
+            subjects = next;
+        }
+        Ok(())
     }
 }
 

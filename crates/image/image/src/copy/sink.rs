@@ -1,7 +1,6 @@
 //! Where documents and blobs go.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{self, BufWriter, Read, Write},
     path::{Path, PathBuf},
@@ -227,7 +226,7 @@ fn finish_layout(
     }
     let path = dir.join("index.json");
     let mut index = match fs::read(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => empty_index(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Index::default(),
         Err(e) => return Err(opening(&path)(e)),
         Ok(bytes) => Index::parse(&bytes)
             .map_err(|source| Error::Document { path: "index.json".into(), source })?,
@@ -245,18 +244,6 @@ fn finish_layout(
 
 fn json(path: &str, value: &impl serde::Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|source| Error::Json { path: path.into(), source })
-}
-
-fn empty_index() -> Index {
-    Index {
-        schema_version: 2,
-        media_type: Some(media_type::OCI_INDEX.into()),
-        artifact_type: None,
-        manifests: Vec::new(),
-        subject: None,
-        annotations: BTreeMap::new(),
-        extra: serde_json::Map::new(),
-    }
 }
 
 fn entry(root: &Document, name: Option<String>) -> Descriptor {
@@ -355,7 +342,7 @@ impl Archive {
     }
 
     fn finish(mut self, documents: &[Document], root: &Document) -> Result<()> {
-        let mut index = empty_index();
+        let mut index = Index::default();
         index.manifests.push(entry(root, self.word.take()));
         let docker = self.docker.take();
         let item = docker.map(|name| manifest_item(root, name)).transpose()?;
