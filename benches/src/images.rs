@@ -1,123 +1,248 @@
-//! Loading an archive into an empty store: hako, podman, skopeo.
+//! Images: from an archive or a registry to something that can be run, used, pushed and removed.
 
-use std::{fs, path::PathBuf, process::Command, rc::Rc};
+use std::{path::PathBuf, process::Command, rc::Rc};
 
-use hako_tests::{
-    archive::{Entry, tar},
-    binary, command,
-    image::{Image, pack},
-    install::Hako,
-    place::Place,
-};
+use hako_tests::{binary, command, install::Hako, place::Place};
 
 use crate::{
+    daemons::{Docker, Registry},
     disk::Disk,
-    measure::{Contestant, qualify, take_turns},
-    peers::Podman,
+    measure::{self, Contestant, qualify, take_turns},
+    packages::{self, Packages},
+    peers::{Podman, prepare},
     report::Table,
 };
 
-/// Layers made of this machine's own files: real sizes, real content, no network.
-const LAYERS: &[&[&str]] = &[
-    &["/usr/bin", "/etc"],
-    &["/usr/share/doc", "/usr/share/locale"],
-    &["/usr/lib/x86_64-linux-gnu"],
-];
+/// Megabytes and layers of the images.
+const SIZES: &[(u64, usize)] = &[(100, 3), (600, 5)];
+const ROUNDS: u32 = 3;
 
-/// How much of each tree is taken, so that the archive is some hundred megabytes on any machine.
-const LAYER_BYTES_MAX: u64 = 120 << 20;
+type Call = Box<dyn Fn(&[&str]) -> Command>;
 
-/// Small (alpine where the data is there) and big.
-pub(crate) fn load() -> Result<Table, String> {
-    let place = Rc::new(Place::new("archives"));
-    let mut table = Table::new(&[]);
-    match binary::find_data("archives/alpine-310.tar.gz") {
-        Some(path) => table.group("alpine 3.10 (gzip, 5.6 MB)", contest(&path, 7)?),
-        None => table.note("no alpine archive: set HAKO_TEST_DATA".to_owned()),
-    }
-    let (path, bytes, files) = big(&place)?;
-    let name = format!("big ({} MB, {files} files)", bytes >> 20);
-    table.group(&name, contest(&path, 3)?);
-    Ok(table)
+/// The engines that are here, each with a store on a file system of its own.
+struct Engines {
+    hako: Hako,
+    unpacking: Hako,
+    podman: Option<Podman>,
+    docker: Option<Docker>,
+    /// skopeo and umoci, which have no store: a directory.
+    pair: Option<(PathBuf, PathBuf, Rc<Place>)>,
+    disks: Vec<Rc<Disk>>,
 }
 
-fn contest(archive: &std::path::Path, rounds: u32) -> Result<Table, String> {
-    let archive = archive.to_string_lossy().into_owned();
-    let mut contestants = Vec::new();
+impl Engines {
+    fn start() -> Result<Self, String> {
+        let (hako, unpacking, podman) = (Hako::new(), Hako::that_unpacks(), Podman::find());
+        let tools = command::find("skopeo").zip(command::find("umoci"));
+        let pair = tools.map(|(skopeo, umoci)| (skopeo, umoci, Rc::new(Place::new("skopeo"))));
+        let mut disks = Vec::new();
+        let mut roots = vec![hako.root(), unpacking.root()];
+        roots.extend(podman.as_ref().map(Podman::root));
+        roots.extend(pair.as_ref().map(|(.., place)| place.join("oci")));
+        for root in roots {
+            disks.push(Rc::new(Disk::at(&root)?));
+        }
+        Ok(Self { hako, unpacking, podman, docker: Docker::start()?, pair, disks })
+    }
 
-    // Places outlive the file systems that are mounted in them.
-    let (hako, place) = (Hako::new(), Place::new("skopeo"));
-    let (call, path) = (hako.caller(), archive.clone());
-    contestants
-        .push(on_disk(&hako.root(), "hako load", move |_| call(&["load", "-q", "-i", &path]))?);
-    let podman = Podman::find();
-    if let Some(podman) = &podman {
-        let (call, path) = (podman.caller(), archive.clone());
-        contestants.push(on_disk(&podman.root(), "podman load", move |_| {
-            call(&["load", "-q", "-i", &path])
-        })?);
+    /// Names and commands of all that have a store; hako's first.
+    fn all(&self) -> Vec<(&'static str, Call)> {
+        let mut all: Vec<(&str, Call)> = vec![
+            ("hako", Box::new(self.hako.caller())),
+            ("hako, unpacking", Box::new(self.unpacking.caller())),
+        ];
+        if let Some(podman) = &self.podman {
+            all.push(("podman", Box::new(podman.caller())));
+        }
+        if let Some(docker) = &self.docker {
+            all.push(("docker", Box::new(docker.caller())));
+        }
+        all
     }
-    if let Some(skopeo) = command::find("skopeo") {
+
+    /// All of them doing the same with an empty store: a new file system after each round, and for
+    /// a daemon, which keeps its own, the image's removal.
+    fn with_empty_stores(&self, image: &str, words: &[&str]) -> Vec<Contestant> {
+        let mut contestants = Vec::new();
+        for (n, (name, call)) in self.all().into_iter().enumerate() {
+            let mut words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+            if name == "podman" && words[0] == "pull" {
+                words.insert(1, "--tls-verify=false".to_owned());
+            }
+            let verb = format!("{name} {}", words[0]);
+            let call = Rc::new(call);
+            let command = Rc::clone(&call);
+            let contestant = Contestant::new(&verb, move |_| {
+                command(&words.iter().map(String::as_str).collect::<Vec<_>>())
+            });
+            let image = image.to_owned();
+            contestants.push(match self.disks.get(n).filter(|_| name != "docker") {
+                Some(disk) => {
+                    let disk = Rc::clone(disk);
+                    contestant.after(move |_| disk.renew().unwrap_or_else(|e| panic!("{e}")))
+                }
+                None => contestant.after(move |_| {
+                    command::run(&mut call(&["rmi", &image])).ok();
+                    command::run(&mut Command::new(binary::tool("sync"))).ok();
+                }),
+            });
+        }
+        contestants
+    }
+
+    /// `skopeo copy SOURCE` into a layout, which `umoci unpack` makes a bundle of.
+    fn pair(&self, source: &str) -> Option<Contestant> {
+        let (skopeo, umoci, place) = self.pair.as_ref()?;
         let (root, temporary) = (place.join("oci"), place.path().to_owned());
-        let target = format!("oci:{}:x", root.join("layout").display());
-        contestants.push(on_disk(&root, "skopeo copy to oci:", move |_| {
-            let mut command = Command::new(&skopeo);
-            command.args(["--insecure-policy", "copy", "-q", &format!("docker-archive:{archive}")]);
-            command.arg(&target).env("TMPDIR", &temporary);
+        let script = format!(
+            "'{}' --insecure-policy copy -q --src-tls-verify=false '{source}' oci:'{root}'/layout:x \
+             && '{}' unpack --image '{root}'/layout:x '{root}'/bundle",
+            skopeo.display(),
+            umoci.display(),
+            root = root.display()
+        );
+        let disk = Rc::clone(self.disks.last()?);
+        let contestant = Contestant::new("skopeo copy, umoci unpack", move |_| {
+            let mut command = Command::new(binary::tool("sh"));
+            command.args(["-c", &script]).env("TMPDIR", &temporary);
             command
-        })?);
+        });
+        Some(contestant.after(move |_| disk.renew().unwrap_or_else(|e| panic!("{e}"))))
     }
+}
+
+/// Measures contestants, and says who could not take part.
+fn contest(contestants: Vec<Contestant>) -> Result<Table, String> {
     let (contestants, notes) = qualify(contestants);
-    let mut table = Table::of_costs(&take_turns(&contestants, rounds)?);
+    let mut table = Table::of_costs(&take_turns(&contestants, ROUNDS)?);
     for note in notes {
         table.note(note);
     }
     Ok(table)
 }
 
-/// A contestant whose store at `root` is a file system of its own.
-fn on_disk(
-    root: &std::path::Path,
-    name: &str,
-    command: impl Fn(u32) -> Command + 'static,
-) -> Result<Contestant, String> {
-    let disk = Disk::at(root)?;
-    let contestant = Contestant::new(name, command);
-    Ok(contestant.after(move |_| disk.renew().unwrap_or_else(|error| panic!("{error}"))))
+/// The same bench for each size of image.
+fn sizes(bench: impl Fn(&Engines, &Packages) -> Result<Table, String>) -> Result<Table, String> {
+    let place = Place::new("archives");
+    let mut table = Table::new(&[]);
+    for &(megabytes, layers) in SIZES {
+        let archive = packages::archive(&place, megabytes, layers)?;
+        let engines = Engines::start()?;
+        table.group(&archive.title, bench(&engines, &archive)?);
+    }
+    table.note("the processor time of docker's daemon is not seen".to_owned());
+    Ok(table)
 }
 
-/// A docker archive of some hundred megabytes: path, size, number of files.
-fn big(place: &Place) -> Result<(PathBuf, u64, usize), String> {
-    let mut files = 0;
-    let mut layers = Vec::new();
-    for roots in LAYERS {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let mut waiting: Vec<PathBuf> = roots.iter().map(PathBuf::from).collect();
-        while let Some(directory) = waiting.pop() {
-            let mut listed: Vec<_> =
-                fs::read_dir(&directory).into_iter().flatten().flatten().collect();
-            listed.sort_by_key(fs::DirEntry::file_name);
-            for entry in listed {
-                let name = entry.path().to_string_lossy().trim_start_matches('/').to_owned();
-                let Ok(kind) = entry.file_type() else { continue };
-                if kind.is_dir() {
-                    entries.push(Entry::directory(&format!("{name}/"), 0o755));
-                    waiting.push(entry.path());
-                } else if kind.is_file() && bytes < LAYER_BYTES_MAX && name.len() < 100 {
-                    let data =
-                        fs::read(entry.path()).map_err(|error| format!("{name}: {error}"))?;
-                    bytes += data.len() as u64;
-                    entries.push(Entry::file(&name, 0o644, data));
-                }
-            }
+/// From an archive.
+pub(crate) fn load() -> Result<Table, String> {
+    sizes(|engines, archive| {
+        let path = archive.path.to_string_lossy();
+        let mut all = engines.with_empty_stores(&archive.name, &["load", "-q", "-i", &path]);
+        all.extend(engines.pair(&format!("docker-archive:{path}")));
+        contest(all)
+    })
+}
+
+/// Debian's registry with an archive's image in it; how it is called there.
+fn served(archive: &Packages) -> Result<(Registry, String), String> {
+    let registry = Registry::start()?.ok_or("docker-registry is not installed")?;
+    let skopeo = command::find("skopeo").ok_or("skopeo is not installed")?;
+    let name = format!("{}/{}", registry.address, archive.name);
+    let mut copy = Command::new(skopeo);
+    copy.args(["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"]);
+    copy.arg(format!("docker-archive:{}", archive.path.display())).arg(format!("docker://{name}"));
+    prepare(&mut copy)?;
+    Ok((registry, name))
+}
+
+/// From a registry on loopback, compressed with gzip.
+pub(crate) fn pull() -> Result<Table, String> {
+    sizes(|engines, archive| {
+        let (_registry, name) = served(archive)?;
+        let mut all = engines.with_empty_stores(&name, &["pull", "-q", &name]);
+        all.extend(engines.pair(&format!("docker://{name}")));
+        contest(all)
+    })
+}
+
+/// Removing what was loaded.
+pub(crate) fn rmi() -> Result<Table, String> {
+    sizes(|engines, archive| {
+        let path = archive.path.to_string_lossy().into_owned();
+        let mut contestants = Vec::new();
+        for (name, call) in engines.all() {
+            let call = Rc::new(call);
+            let load = {
+                let (call, path) = (Rc::clone(&call), path.clone());
+                move || prepare(&mut call(&["load", "-q", "-i", &path]))
+            };
+            load()?;
+            let image = if name == "podman" {
+                format!("localhost/{}", archive.name)
+            } else {
+                archive.name.clone()
+            };
+            let contestant =
+                Contestant::new(&format!("{name} rmi"), move |_| call(&["rmi", &image]));
+            contestants.push(contestant.after(move |_| {
+                load().unwrap_or_else(|error| panic!("{error}"));
+                command::run(&mut Command::new(binary::tool("sync"))).ok();
+            }));
         }
-        files += entries.len();
-        layers.push(tar(&entries));
-    }
-    let bytes = pack(&Image::new("big:1", layers).docker_archive());
-    let path = place.write("big.tar", &bytes);
-    // What was just written must not be flushed while the first contestant is measured.
-    command::run(&mut Command::new(binary::tool("sync"))).ok();
-    Ok((path, bytes.len() as u64, files))
+        contest(contestants)
+    })
+}
+
+/// Pushing what the registry has.
+pub(crate) fn push() -> Result<Table, String> {
+    sizes(|engines, archive| {
+        let (_registry, name) = served(archive)?;
+        let mut contestants = Vec::new();
+        for (engine, call) in engines.all() {
+            let insecure: &[&str] = if engine == "podman" { &["--tls-verify=false"] } else { &[] };
+            prepare(&mut call(&[&["pull", "-q"], insecure, &[name.as_str()]].concat()))?;
+            let (name, words) = (name.clone(), [&["push", "-q"], insecure].concat());
+            let contestant = Contestant::new(&format!("{engine} push"), move |_| {
+                call(&[&words[..], &[name.as_str()]].concat())
+            });
+            contestants.push(contestant);
+        }
+        contest(contestants)
+    })
+}
+
+/// A container that reads every file of its image, which the page cache has.
+pub(crate) fn read() -> Result<Table, String> {
+    let reader = measure::tool("readall")?;
+    let mount = format!("{}:/readall:ro", reader.display());
+    sizes(|engines, archive| {
+        let sharing = Hako::new();
+        let _disk = Disk::at(&sharing.root())?;
+        let mut all = engines.all();
+        // Docker's containers need more of the cgroups than the sandbox has for it.
+        all.retain(|(name, _)| *name != "docker");
+        all.push(("hako, another runs", Box::new(sharing.caller())));
+        let mut contestants = Vec::new();
+        for (name, call) in all {
+            prepare(&mut call(&["load", "-q", "-i", &archive.path.to_string_lossy()]))?;
+            let (mount, image) = (mount.clone(), archive.name.clone());
+            let words = move |options: &[&'static str], last: &str| -> Vec<String> {
+                let words = ["--network", "none", "-v", &mount, "--entrypoint", "/readall", &image];
+                let all = [&["run"], options, &words, &[last]].concat();
+                all.iter().map(|&word| word.to_owned()).collect()
+            };
+            let run = move |words: Vec<String>| {
+                call(&words.iter().map(String::as_str).collect::<Vec<_>>())
+            };
+            if name == "hako, another runs" {
+                prepare(&mut run(words(&["-d", "--name", "other"], "--wait")))?;
+            }
+            let command = move |_| run(words(&["--rm"], "/"));
+            contestants.push(Contestant::new(&format!("{name}: run"), command));
+        }
+        let table = contest(contestants);
+        prepare(&mut sharing.command(&["rm", "-f", "other"]))?;
+        table
+    })
 }

@@ -7,11 +7,13 @@
 
 #![forbid(unsafe_code)]
 
+mod daemons;
 mod disk;
 mod engines;
 mod images;
 mod measure;
 mod memory;
+mod packages;
 mod peers;
 mod report;
 mod runtimes;
@@ -46,7 +48,27 @@ const BENCHES: &[Bench] = &[
         asks: "private memory of what stays beside a detached container",
         run: memory::run,
     },
-    Bench { name: "load", asks: "an image archive into an empty store", run: images::load },
+    Bench {
+        name: "load",
+        asks: "an archive into an empty store, ready to be run",
+        run: images::load,
+    },
+    Bench {
+        name: "pull",
+        asks: "from a registry on loopback into an empty store, ready to be run",
+        run: images::pull,
+    },
+    Bench { name: "rmi", asks: "removing what was loaded", run: images::rmi },
+    Bench {
+        name: "push-unchanged",
+        asks: "pushing an image that the registry has",
+        run: images::push,
+    },
+    Bench {
+        name: "read-all",
+        asks: "a container that reads every file of its image, which is in memory",
+        run: images::read,
+    },
 ];
 
 fn main() -> ExitCode {

@@ -167,7 +167,7 @@ pub(crate) fn tool(name: &'static str) -> Result<PathBuf, String> {
         .get_or_init(|| {
             let directory = sandbox::shared().join("tools");
             fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
-            for name in ["measure", "floor"] {
+            for name in ["measure", "floor", "readall"] {
                 let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("{name}.c"));
                 let mut gcc = Command::new(binary::tool("gcc"));
                 gcc.args(["-O2", "-static", "-o"]).arg(directory.join(name)).arg(source);
