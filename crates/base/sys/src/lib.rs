@@ -15,6 +15,7 @@ pub mod eventfd;
 mod flags;
 pub mod fs;
 pub mod landlock;
+pub mod loopdev;
 pub mod memfd;
 pub mod mount;
 pub mod namespace;

@@ -16,6 +16,7 @@ use hako_root::Root;
 use hako_sys::{
     Errno,
     fs::{self, OpenFlags},
+    loopdev::Loop,
     mount::{self, OpenTree, Propagation},
     namespace::{self, Kind},
 };
@@ -34,7 +35,39 @@ const FSCONFIG_VALUE_MAX: usize = 255;
 pub(crate) struct Image {
     pub index: PathBuf,
     pub devices: Vec<PathBuf>,
+    /// Mounted by loop devices, even where the kernel takes files.
+    pub by_loop: bool,
 }
+
+/// Loop devices of an index and its content, for kernels that take no files.
+#[derive(Debug)]
+pub(crate) struct Loops(Vec<Loop>);
+
+impl Loops {
+    /// Attaches them all.
+    fn attach(image: &Image) -> Result<Loops> {
+        let attach = |path: &PathBuf| {
+            let file = File::open(path).map_err(Error::io("open", path))?;
+            Loop::attach(file.as_fd(), BLOCK_BYTES, path.as_os_str().as_bytes())
+                .map_err(|e| Error::io("loop device of", path)(e.into()))
+        };
+        std::iter::once(&image.index)
+            .chain(&image.devices)
+            .map(attach)
+            .collect::<Result<_>>()
+            .map(Loops)
+    }
+
+    /// The same image, of devices. These must be held until it is mounted.
+    pub(crate) fn image(&self) -> Image {
+        let mut paths = self.0.iter().map(|device| PathBuf::from(device.path()));
+        let index = paths.next().unwrap_or_default();
+        Image { index, devices: paths.collect(), by_loop: false }
+    }
+}
+
+/// Those of an index.
+const BLOCK_BYTES: u32 = 512;
 
 /// `statfs.f_type` of EROFS.
 const EROFS_MAGIC: u64 = 0xe0f5_e1e2;
@@ -61,6 +94,23 @@ impl Image {
 
     /// Mounts it, and gives its root.
     pub(crate) fn mount(&self) -> Result<OwnedFd> {
+        Ok(self.mount_with_loops()?.0)
+    }
+
+    /// Mounts it, and gives its root and the loop devices that it took, if it took any.
+    pub(crate) fn mount_with_loops(&self) -> Result<(OwnedFd, Option<Loops>)> {
+        if !self.by_loop {
+            match self.mount_files() {
+                // Not a block device: before Linux 6.12, or without that part of EROFS.
+                Err(Error::Image { source: Errno::ENOTBLK, .. }) => {}
+                mounted => return Ok((mounted?, None)),
+            }
+        }
+        let loops = Loops::attach(self)?;
+        Ok((loops.image().mount_files()?, Some(loops)))
+    }
+
+    fn mount_files(&self) -> Result<OwnedFd> {
         let error = |call, source, fs: Option<BorrowedFd<'_>>| Error::Image {
             index: self.index.clone(),
             call,

@@ -16,18 +16,20 @@
 //! whole chain is. Where a part of the chain has one, the layers over that are added to it: the
 //! bytes are the same.
 //!
-//! Index and tars are files: the kernel mounts them without a loop device (Linux 6.12). Removing a
+//! Index and tars are files: the kernel mounts them as they are (Linux 6.12), or as loop devices,
+//! which go with their last mount (Linux 6.4, where EROFS takes blocks of 512 bytes). Removing a
 //! layer is removing two or three files.
 
 mod ensure;
 mod index;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fs::{self, File},
     io::{self, Read as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use hako_layer::{Limits, Listing, Merge};
@@ -39,7 +41,7 @@ use self::ensure::Ensure;
 use crate::{
     ActiveOptions, Chain, Error, Hold, Layer, LiveChains, Overlay, Result, SHARED_FD, Shared,
     Snapshotter,
-    detached::{Image, Stack},
+    detached::{Image, Loops, Stack},
     lock::Named,
     overlay::read_record,
 };
@@ -65,6 +67,9 @@ pub struct Erofs {
     dir: PathBuf,
     /// Everything that is not layers is as there.
     store: Overlay,
+    by_loop: bool,
+    /// By index: devices that somebody is about to mount. They are the same for all who do.
+    loops: Mutex<BTreeMap<PathBuf, Loops>>,
 }
 
 impl Erofs {
@@ -75,8 +80,14 @@ impl Erofs {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                 Err(Error::io("mkdir", dir.join("tars"))(e))
             }
-            _ => Ok(Erofs { dir: dir.to_owned(), store }),
+            _ => Ok(Erofs { dir: dir.to_owned(), store, by_loop: false, loops: Mutex::default() }),
         }
+    }
+
+    /// The same with loop devices, where the kernel would do without.
+    #[must_use]
+    pub fn by_loop(self) -> Erofs {
+        Erofs { by_loop: true, ..self }
     }
 
     /// Whether the kernel can do what this needs, in this directory: mounts an image of one file
@@ -93,7 +104,7 @@ impl Erofs {
             let listing = list_nothing(&tar)?;
             let layers = [(chain.0[0].clone(), listing)];
             index::write(&index, Merge::default(), &layers, &chain.0[0])?;
-            let image = Image { index, devices: vec![tar] };
+            let image = Image { index, devices: vec![tar], by_loop: false };
             let upper = staged.join("upper");
             make_dir(&upper)?;
             Stack { lower: &[upper], image: Some(&image), writable: None, userxattr: false }
@@ -146,7 +157,19 @@ impl Erofs {
                 devices.push(dir.join("sparse"));
             }
         }
-        Ok(Some(Image { index, devices }))
+        Ok(Some(Image { index, devices, by_loop: self.by_loop }))
+    }
+
+    /// The image as another process can mount it: of files, or of devices that are held here.
+    fn mountable(&self, image: Image) -> Result<Image> {
+        let mut held = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loops) = held.get(&image.index) {
+            return Ok(loops.image());
+        }
+        let Some(loops) = image.mount_with_loops()?.1 else { return Ok(image) };
+        let devices = loops.image();
+        held.insert(image.index, loops);
+        Ok(devices)
     }
 
     /// The index of a chain that is there as part of a longer one.
@@ -238,6 +261,7 @@ impl Snapshotter for Erofs {
             let empty = format!("lowerdir+={}", self.dir.join("empty").display());
             return Ok(vec![self.store.mount_over(key, vec![empty])?]);
         };
+        let image = self.mountable(image)?;
         let mut options = vec!["ro".to_owned()];
         options.extend(image.devices.iter().map(|path| format!("device={}", path.display())));
         let below = Mount {
@@ -302,6 +326,8 @@ impl Snapshotter for Erofs {
 
     fn gc(&self, live: &mut LiveChains<'_>) -> Result<Option<u64>> {
         let Some((_alone, _)) = self.store.remove_dead(live)? else { return Ok(None) };
+        let is_there = |index: &PathBuf, _: &mut Loops| index.exists();
+        self.loops.lock().unwrap_or_else(PoisonError::into_inner).retain(is_there);
         let mut needed = HashSet::new();
         for name in self.store.names("layers")? {
             let record = read_record(&self.dir.join("layers").join(name))?;

@@ -29,6 +29,16 @@ fn open_or_skip(test: &str, dir: &Path) -> Option<Erofs> {
 
 hako_snapshot::testsuite!(erofs, open);
 
+/// What kernels get that mount no files.
+fn open_by_loop(dir: &Path) -> Result<Erofs, String> {
+    if !Path::new("/dev/loop-control").exists() {
+        return Err("no /dev/loop-control".to_owned());
+    }
+    open(dir).map(Erofs::by_loop).map_err(|e| e.to_string())
+}
+
+hako_snapshot::testsuite!(erofs_by_loop, open_by_loop);
+
 fn layer(files: &[(&str, &[u8])]) -> Layer<'static> {
     let mut writer = Writer::new(Vec::new());
     for (path, content) in files {
@@ -117,7 +127,7 @@ fn what_was_changed_is_found() {
 }
 
 /// `auto` takes EROFS where the kernel can mount files of the store, and leaves nothing of the
-/// attempt where it cannot: a memory file system.
+/// attempt where it cannot.
 #[test]
 fn auto_takes_what_the_kernel_can() {
     use hako_snapshot::{Kind, Stores};
@@ -133,13 +143,18 @@ fn auto_takes_what_the_kernel_can() {
     // What is forced is not what the store remembers.
     assert_eq!(store(&on_disk, Some(Kind::Overlay)), "overlay");
     assert_eq!(store(&on_disk, None), "erofs");
+    // A memory file system, whose files the kernel mounts only by loop devices.
     let Ok(memory) = tempfile::tempdir_in("/dev/shm") else { return };
-    assert_eq!(store(memory.path(), auto), "overlay");
-    assert_eq!(store(memory.path(), None), "overlay");
-    assert!(!memory.path().join("erofs").exists());
-    assert!(Stores::open(memory.path(), Some(Kind::Erofs)).is_err());
-    // It stays with that, wherever it is used later.
-    assert_eq!(store(memory.path(), None), "overlay");
+    let probed = Erofs::probe(&memory.path().join("probe"));
+    std::fs::remove_dir_all(memory.path().join("probe")).unwrap();
+    let there = memory.path().join("store");
+    let expected = if probed.is_ok() { "erofs" } else { "overlay" };
+    assert_eq!(store(&there, auto), expected);
+    assert_eq!(store(&there, None), expected);
+    assert_eq!(there.join("erofs").exists(), probed.is_ok());
+    assert_eq!(Stores::open(&there, Some(Kind::Erofs)).is_ok(), probed.is_ok());
+    // It stays with what it was made with.
+    assert_eq!(store(&there, None), expected);
 }
 
 /// A tar that is a file already is not written once more: both names are of one file, and either
@@ -185,4 +200,47 @@ fn a_tar_that_is_there_is_linked() {
     std::fs::remove_file(&blob).unwrap();
     assert_eq!(store.view_chain(&chain).unwrap().read(Path::new("a"), 99).unwrap(), b"content");
     assert_eq!(store.gc(&mut || Ok(Vec::new())).unwrap(), Some(tar.len() as u64));
+}
+
+/// Where a container's own child mounts the layers, it gets devices that are there until it did.
+#[test]
+fn devices_are_held_until_they_are_mounted() {
+    use hako_sys::{mount, namespace};
+
+    let name = "devices_are_held_until_they_are_mounted";
+    let dir = tempfile::tempdir().unwrap();
+    let Some(store) = open_or_skip(name, dir.path()) else { return };
+    let store = store.by_loop();
+    let chain = store.ensure_layers(&[layer(&[("a", b"content")])]).unwrap();
+    store.prepare("k", &chain, ActiveOptions::default()).unwrap();
+    let mounts = match store.mounts("k") {
+        Err(e) if !Path::new("/dev/loop-control").exists() => {
+            eprintln!("SKIP {name}: {e}");
+            return;
+        }
+        mounts => mounts.unwrap(),
+    };
+    assert_eq!(store.mounts("k").unwrap(), mounts);
+    let below = mounts[0].clone();
+    let source = below.source.unwrap();
+    assert!(source.starts_with("/dev/loop"), "{source}");
+    let point = dir.path().join("point");
+    std::fs::create_dir(&point).unwrap();
+    let text = |text: &str| std::ffi::CString::new(text).unwrap();
+    // The mount is seen by this thread only, and ends with it.
+    std::thread::scope(|scope| {
+        let mounted = scope.spawn(|| {
+            namespace::unshare(namespace::Kind::Mount.flag()).unwrap();
+            mount::set_propagation(c"/", mount::Propagation::Private, true).unwrap();
+            let options: Vec<&str> =
+                below.options.iter().map(String::as_str).filter(|o| *o != "ro").collect();
+            let (source, target) = (text(&source), text(point.to_str().unwrap()));
+            let options = text(&options.join(","));
+            mount::mount(Some(&source), &target, Some(c"erofs"), 1, Some(&options)).unwrap();
+            // Nobody else holds them now.
+            drop(store);
+            std::fs::read(point.join("a")).unwrap()
+        });
+        assert_eq!(mounted.join().unwrap(), b"content");
+    });
 }
