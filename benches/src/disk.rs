@@ -54,8 +54,13 @@ impl Disk {
             points.rfind(|point| Path::new(point).starts_with(&self.point)).map(str::to_owned)
         };
         while let Some(point) = below() {
-            if let Err(error) = unmount(point.as_str(), UnmountFlags::empty()) {
-                panic!("umount({point}): {error}");
+            // A process that has just ended may hold a mount of what is in it, for a moment.
+            let mut tries = 0..100;
+            while let Err(error) = unmount(point.as_str(), UnmountFlags::empty()) {
+                if error != rustix::io::Errno::BUSY || tries.next().is_none() {
+                    panic!("umount({point}): {error}");
+                }
+                std::thread::sleep(std::time::Duration::from_millis(50));
             }
         }
     }

@@ -21,13 +21,14 @@ type Call = Box<dyn Fn(&[&str]) -> Command>;
 
 /// The engines that are here, each with a store on a file system of its own.
 struct Engines {
+    // First: they are unmounted before whose they are looks for what is left.
+    disks: Vec<Rc<Disk>>,
     hako: Hako,
     unpacking: Hako,
     podman: Option<Podman>,
     docker: Option<Docker>,
     /// skopeo and umoci, which have no store: a directory.
     pair: Option<(PathBuf, PathBuf, Rc<Place>)>,
-    disks: Vec<Rc<Disk>>,
 }
 
 impl Engines {
@@ -42,7 +43,7 @@ impl Engines {
         for root in roots {
             disks.push(Rc::new(Disk::at(&root)?));
         }
-        Ok(Self { hako, unpacking, podman, docker: Docker::start()?, pair, disks })
+        Ok(Self { disks, hako, unpacking, podman, docker: Docker::start()?, pair })
     }
 
     /// Names and commands of all that have a store; hako's first.
@@ -223,26 +224,25 @@ pub(crate) fn read() -> Result<Table, String> {
         // Docker's containers need more of the cgroups than the sandbox has for it.
         all.retain(|(name, _)| *name != "docker");
         all.push(("hako, another runs", Box::new(sharing.caller())));
-        let mut contestants = Vec::new();
-        for (name, call) in all {
-            prepare(&mut call(&["load", "-q", "-i", &archive.path.to_string_lossy()]))?;
-            let (mount, image) = (mount.clone(), archive.name.clone());
-            let words = move |options: &[&'static str], last: &str| -> Vec<String> {
-                let words = ["--network", "none", "-v", &mount, "--entrypoint", "/readall", &image];
-                let all = [&["run"], options, &words, &[last]].concat();
-                all.iter().map(|&word| word.to_owned()).collect()
-            };
-            let run = move |words: Vec<String>| {
-                call(&words.iter().map(String::as_str).collect::<Vec<_>>())
-            };
-            if name == "hako, another runs" {
-                prepare(&mut run(words(&["-d", "--name", "other"], "--wait")))?;
-            }
-            let command = move |_| run(words(&["--rm"], "/"));
-            contestants.push(Contestant::new(&format!("{name}: run"), command));
-        }
-        let table = contest(contestants);
+        let contestants: Result<Vec<Contestant>, String> =
+            all.into_iter().map(|(name, call)| reading(name, call, &mount, archive)).collect();
+        let table = contestants.and_then(contest);
         prepare(&mut sharing.command(&["rm", "-f", "other"]))?;
         table
     })
+}
+
+fn reading(name: &str, call: Call, mount: &str, archive: &Packages) -> Result<Contestant, String> {
+    prepare(&mut call(&["load", "-q", "-i", &archive.path.to_string_lossy()]))?;
+    let (mount, image) = (mount.to_owned(), archive.name.clone());
+    let words = move |options: &[&'static str], last: &str| -> Vec<String> {
+        let words = ["--network", "none", "-v", &mount, "--entrypoint", "/readall", &image];
+        let all = [&["run"], options, &words, &[last]].concat();
+        all.iter().map(|&word| word.to_owned()).collect()
+    };
+    let run = move |words: Vec<String>| call(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    if name == "hako, another runs" {
+        prepare(&mut run(words(&["-d", "--name", "other"], "--wait")))?;
+    }
+    Ok(Contestant::new(&format!("{name}: run"), move |_| run(words(&["--rm"], "/"))))
 }

@@ -38,11 +38,11 @@ pub(crate) fn archive(place: &Place, megabytes: u64, layers: usize) -> Result<Pa
         .filter(|path| path.extension().is_some_and(|extension| extension == "list"))
         .collect();
     lists.sort();
-    let mut taken = Taken::default();
+    let layer_bytes = (megabytes << 20) / layers as u64;
+    let mut taken = Taken { bytes_max: layer_bytes + layer_bytes / 8, ..Taken::default() };
     for name in ["/bin", "/sbin", "/lib", "/lib64"] {
         taken.take(Path::new(name));
     }
-    let layer_bytes = (megabytes << 20) / layers as u64;
     let (mut done, mut total) = (Vec::new(), 0);
     for list in &lists {
         let text = fs::read_to_string(list).map_err(|e| format!("{}: {e}", list.display()))?;
@@ -79,6 +79,8 @@ struct Taken {
     entries: Vec<Entry>,
     /// Of the files in `entries`.
     bytes: u64,
+    /// What would make it more is left out.
+    bytes_max: u64,
 }
 
 impl Taken {
@@ -87,6 +89,7 @@ impl Taken {
         if let Some(real) = real(path)
             && self.names.insert(real.clone())
             && let Ok(Some(entry)) = entry(&real)
+            && self.bytes + entry.data.len() as u64 <= self.bytes_max
         {
             self.bytes += entry.data.len() as u64;
             self.entries.push(entry);
