@@ -1,5 +1,6 @@
 //! The targets, one row each: its name, where its inputs start from, what is done with them.
 
+mod dockerfile;
 mod documents;
 mod images;
 mod packages;
@@ -78,5 +79,18 @@ pub const TARGETS: &[Target] = &[
         seeds: images::tars,
         run: packages::assemble,
         mend: crate::mutate::mend_tar,
+    },
+    Target { name: "dockerfile", seeds: dockerfile::files, run: dockerfile::file, mend: as_it_is },
+    Target {
+        name: "dockerfile-words",
+        seeds: dockerfile::words,
+        run: dockerfile::word,
+        mend: as_it_is,
+    },
+    Target {
+        name: "dockerignore",
+        seeds: dockerfile::ignores,
+        run: dockerfile::ignore,
+        mend: as_it_is,
     },
 ];
