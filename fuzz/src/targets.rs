@@ -1,5 +1,6 @@
 //! The targets, one row each: its name, where its inputs start from, what is done with them.
 
+mod debian;
 mod dockerfile;
 mod documents;
 mod images;
@@ -48,6 +49,9 @@ pub const TARGETS: &[Target] = &[
         mend: as_it_is,
     },
     Target { name: "registry", seeds: text::answers, run: text::answer, mend: as_it_is },
+    Target { name: "deb-words", seeds: debian::texts, run: debian::words, mend: as_it_is },
+    Target { name: "deb", seeds: debian::packages, run: debian::package, mend: as_it_is },
+    Target { name: "openpgp", seeds: debian::signatures, run: debian::signed, mend: as_it_is },
     Target { name: "tar", seeds: images::tars, run: images::tar, mend: crate::mutate::mend_tar },
     Target {
         name: "compression",

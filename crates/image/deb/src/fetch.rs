@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use hako_remote::Stamp;
@@ -19,6 +20,8 @@ use crate::{
 
 /// Packages that are fetched at once.
 const AT_ONCE: usize = 6;
+/// How long the cache keeps what nobody uses.
+const UNUSED_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Fetches all packages of a selection that are not in the cache. Gives their files, in the
 /// selection's order; each was verified by size and digest in this call, wherever it was.
@@ -63,6 +66,7 @@ pub fn fetch(
     if let Some((_, error)) = lock(&failed).take() {
         return Err(error);
     }
+    cache.prune(UNUSED_MAX)?;
     let paths: Option<Vec<PathBuf>> = lock(&done).drain(..).collect();
     paths.ok_or_else(|| Error::Deb("a package was not fetched".into()))
 }

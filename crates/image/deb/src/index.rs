@@ -224,7 +224,7 @@ impl Index {
         Ok(Index::of(bytes))
     }
 
-    fn of(bytes: Vec<u8>) -> Option<Index> {
+    pub(crate) fn of(bytes: Vec<u8>) -> Option<Index> {
         let end = bytes.strip_suffix(b"\n")?.iter().rposition(|b| *b == b'\n')? + 1;
         let digest = Digest::from_sha256(Sha256::digest(&bytes[..end]).into());
         if bytes[end..] != *format!("#{}\n", digest.hex()).as_bytes() {

@@ -26,6 +26,8 @@ mod control;
 mod deb822;
 mod error;
 mod fetch;
+#[doc(hidden)]
+pub mod foreign;
 mod index;
 mod lock;
 mod net;

@@ -173,6 +173,14 @@ impl Net {
     }
 }
 
+/// For the fuzzer: all that is read of addresses and credentials.
+pub(crate) fn read_words(text: &str) {
+    let _logins = read_logins(text);
+    let (bare, login) = without_login(text);
+    assert!(login.is_none() || !bare.is_empty());
+    let _path = local(text);
+}
+
 /// `machine HOST login NAME password WORD`, all of them words in a row, as in a netrc. A host
 /// without a scheme is meant with TLS only.
 fn read_logins(text: &str) -> Vec<Login> {

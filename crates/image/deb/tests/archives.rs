@@ -463,6 +463,44 @@ fn what_others_left_in_part_is_gone_on_with_or_begun_anew() {
 }
 
 #[test]
+fn credentials_are_for_their_place_only() {
+    let machine = Machine::new();
+    let files = suite().files(&Key::new(1));
+    let other = Mirror::start(files.clone());
+    let elsewhere = other.uri();
+    let mirror = Mirror::start_with(files, move |request, honest| {
+        // "me:x"
+        match request.header("authorization") == Some("Basic bWU6eA==") {
+            false => Reply::new(401, "who are you?"),
+            true if request.path().starts_with("/pool/") => {
+                Reply::redirect(format!("{elsewhere}{}", request.path()))
+            }
+            true => honest,
+        }
+    });
+    let error = machine.select(&mirror.uri(), "a").unwrap_err().to_string();
+    assert!(error.contains("unauthorized"), "{error}");
+    // In the address.
+    let secret = mirror.uri().replace("http://", "http://me:x@");
+    let given = machine.given(&secret, &["test"]);
+    let sources = Sources::given(&given, machine.settings.clone()).unwrap();
+    let net = machine.net().with_logins_of(&sources);
+    let archive = Archive::open(&machine.cache, &net, &sources, "amd64").unwrap();
+    let selection = archive.select(&request("a")).unwrap();
+    hako_deb::fetch(&machine.cache, &net, &selection, &[], &|_, _| {}).unwrap();
+    assert!(other.server.seen().iter().all(|r| r.header("authorization").is_none()));
+    let lock = String::from_utf8(selection.to_lock().unwrap()).unwrap();
+    assert!(!lock.contains("me:x"), "{lock}");
+    // In apt's file.
+    let apt = Machine::new();
+    fs::create_dir_all(apt.path().join("etc/apt")).unwrap();
+    let line = format!("machine {} login me password x\n", mirror.uri());
+    fs::write(apt.path().join("etc/apt/auth.conf"), line).unwrap();
+    let again = apt.select(&mirror.uri(), "a").unwrap();
+    assert_eq!(apt.fetch(&again).unwrap().len(), 2);
+}
+
+#[test]
 fn apt_fetches_too() {
     if !Path::new("/usr/lib/apt/apt-helper").exists() {
         println!("SKIP apt_fetches_too: there is no apt-helper");

@@ -239,6 +239,17 @@ fn of_paragraph(paragraph: &Paragraph) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
+/// For the fuzzer: sources of either form.
+pub(crate) fn read_text(text: &str) {
+    let lines = text.lines().filter_map(|line| one_line::parse(line).ok().flatten());
+    let paragraphs = crate::deb822::paragraphs(text.as_bytes(), true).unwrap_or_default();
+    let written = paragraphs.iter().filter_map(|p| of_paragraph(p).ok()).flatten();
+    for source in lines.chain(written) {
+        assert!(!source.suite.split('/').any(|part| part == ".."));
+        assert!(!source.uri.is_empty() && !source.components.is_empty());
+    }
+}
+
 /// The words of apt for yes and no.
 fn is_yes(value: &str) -> Result<bool, String> {
     const YES: &[&str] = &["yes", "true", "with", "on", "enable", "1"];
