@@ -15,6 +15,7 @@ mod measure;
 mod memory;
 mod packages;
 mod peers;
+mod registry;
 mod report;
 mod runtimes;
 
@@ -68,6 +69,11 @@ const BENCHES: &[Bench] = &[
         name: "read-all",
         asks: "a container that reads every file of its image, which is in memory",
         run: images::read,
+    },
+    Bench {
+        name: "registry",
+        asks: "a gibibyte pushed to and pulled from a registry: what the server pays",
+        run: registry::run,
     },
 ];
 
