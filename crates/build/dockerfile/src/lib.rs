@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ast;
+pub mod call;
 pub mod check;
 mod csv;
 pub mod directive;

@@ -91,6 +91,12 @@ pub fn warning(source: &Source, warning: &Warning) -> String {
     out + &excerpt(source, warning.lines, warning.span)
 }
 
+/// A warning on one line, as a build ends with them.
+pub fn short(warning: &Warning) -> String {
+    let (rule, line) = (warning.rule.name, warning.lines.first);
+    format!("{rule}: {} (line {line})", warning.message)
+}
+
 /// An error with its lines.
 pub fn error(source: &Source, error: &Error) -> String {
     format!("{error}\n{}", excerpt(source, error.lines, error.span))
