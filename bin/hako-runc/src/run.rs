@@ -334,7 +334,9 @@ fn executed(context: &Context, parsed: &Parsed) -> Outcome {
             serde_json::from_reader(std::io::BufReader::new(file))
                 .map_err(|e| format!("{path}: {e}"))?
         }
-        None if command.is_empty() => return Err("command is missing".to_owned().into()),
+        None if command.is_empty() => {
+            return Err("exec failed: process args cannot be empty".to_owned().into());
+        }
         None => exec_process(&container, parsed, command)?,
     };
     if parsed.has("tty") {

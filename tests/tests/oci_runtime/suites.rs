@@ -276,6 +276,28 @@ pub(crate) const CASES: &[Case] = &[
         .complains("failed to connect with seccomp agent");
     })
     .peers_fail(&[OWN_WORDS]),
+    Case::new("seccomp-agent-of-a-created-container", RUNC, "create hands the listener on, start needs no agent", || {
+        for no_new_privileges in [false, true] {
+            let mut bundle = Bundle::sh("touch /ran");
+            let path = bundle.place().join("agent");
+            let agent = std::os::unix::net::UnixListener::bind(&path).expect("our own directory");
+            bundle.spec["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            bundle.spec["linux"]["seccomp"] = filter(&["mkdir"], "SCMP_ACT_NOTIFY");
+            bundle.spec["linux"]["seccomp"]["listenerPath"] = json!(path);
+            let container = Container::new(bundle);
+            let handed = std::thread::spawn(move || {
+                use std::io::Read;
+                let mut text = String::new();
+                agent.accept().and_then(|(mut end, _)| end.read_to_string(&mut text)).map(|_| text)
+            });
+            container.create().ok();
+            let text = handed.join().expect("it does not panic").expect("it was called");
+            assert!(text.contains("seccompFd"), "{text}");
+            container.start().ok();
+            wait_until("its program ran", || container.bundle.rootfs("ran").exists());
+        }
+    })
+    .peers_fail(&[OLD_CRUN]),
     Case::new("seccomp-notify-of-write", RUNC, "write cannot be asked about: errors are written", || {
         refused(|bundle| {
             bundle.spec["linux"]["seccomp"] = filter(&["write"], "SCMP_ACT_NOTIFY");

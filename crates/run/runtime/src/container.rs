@@ -401,7 +401,9 @@ impl Inner {
         match hako_sys::process::wait(self.init.child.pidfd.as_fd()) {
             Ok(ExitStatus::Exited(status)) => Error::Died(format!("with status {status}")),
             Ok(ExitStatus::Signaled(9)) => {
-                Error::Died("killed (by somebody, or for want of memory in its cgroup)".to_owned())
+                // runc's words for the likelier of the two.
+                let likely = "container init was OOM-killed (memory limit too low?)";
+                Error::Died(format!("{likely}, or somebody killed it"))
             }
             Ok(ExitStatus::Signaled(number)) => Error::Died(format!("by signal {number}")),
             Err(e) => Error::Died(format!("and cannot be waited for: {e}")),

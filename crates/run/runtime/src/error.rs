@@ -80,7 +80,7 @@ pub enum Error {
     },
     /// The ID cannot name a container.
     #[error(
-        "invalid container ID {0:?}: 1 to 1024 of letters, digits and _+-. are allowed, and not '.' or '..'"
+        "invalid container ID format: {0:?}: 1 to 1024 of letters, digits and _+-. are allowed, and not '.' or '..'"
     )]
     InvalidId(String),
     /// There is a container of this ID.

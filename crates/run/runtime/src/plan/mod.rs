@@ -401,7 +401,11 @@ impl Plan {
             Guards::new(b, linux.seccomp.as_ref(), &self.extensions, self.options.landlock)?;
         let recorded = self.options.record_seccomp.is_some();
         let guards = if recorded { guards.recorded()? } else { guards };
-        process_steps(b, process, &around, guards, |b, late| {
+        process_steps(b, process, &around, guards, |b, mut late| {
+            if late.notifies() {
+                // Who creates the container passes the listener on, and is gone when it is started.
+                std::mem::take(&mut late).push(b);
+            }
             b.push("process", Op::AwaitStart { fifo: self.options.gate == Gate::Fifo });
             // As runc: the hooks are under the filter, too.
             late.push(b);

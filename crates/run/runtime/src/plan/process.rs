@@ -82,6 +82,12 @@ impl Guards {
         Ok(self)
     }
 
+    /// Whether somebody gets a listener of the filter.
+    pub(crate) fn notifies(&self) -> bool {
+        const NEW_LISTENER: u32 = hako_sys::seccomp::FLAG_NEW_LISTENER;
+        matches!(&self.seccomp, Some(Op::Seccomp { flags, .. }) if flags & NEW_LISTENER != 0)
+    }
+
     pub(crate) fn push(self, b: &mut Builder) {
         if let Some(op) = self.landlock {
             b.push(format!("annotations[{:?}]", super::landlock::ANNOTATION), op);
