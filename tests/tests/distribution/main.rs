@@ -11,6 +11,7 @@ mod lists;
 mod peer;
 mod pull;
 mod push;
+mod ways;
 
 use std::{fs, process::Command, sync::Arc};
 
@@ -128,6 +129,7 @@ fn main() -> std::process::ExitCode {
     hako_tests::run(
         "distribution",
         &[
+            ways::CASES,
             pull::CASES,
             push::CASES,
             copy::CASES,

@@ -258,7 +258,7 @@ impl Core {
         }
         if url.origin.scheme == Scheme::Http
             && let Some(proxy) = self.config.proxies.for_origin(&url.origin)
-            && let Some(authorization) = &proxy.authorization
+            && let Some(authorization) = &proxy.authorization()
             && let Ok(mut value) = HeaderValue::from_str(authorization)
         {
             value.set_sensitive(true);

@@ -20,9 +20,14 @@ pub(crate) struct Proxies {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Proxy {
     pub origin: Origin,
-    /// Value of `Proxy-Authorization`.
-    pub authorization: Option<String>,
+    /// Whether it speaks SOCKS 5.
+    pub socks: bool,
+    /// A user's name and password for it.
+    pub login: Option<(String, String)>,
 }
+
+/// Where SOCKS proxies are (RFC 1928).
+const SOCKS_PORT: u16 = 1080;
 
 /// One word of `NO_PROXY`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,19 +93,33 @@ impl Proxy {
         let shown = text.rsplit_once('@').map_or(text, |(_, rest)| rest).to_owned();
         let wrong = |why: &str| Error::Proxy { proxy: shown.clone(), why: why.into() };
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-        if !matches!(scheme, "http" | "https") {
-            return Err(wrong("only http and https proxies are supported"));
+        let socks = matches!(scheme, "socks5" | "socks5h");
+        if !socks && !matches!(scheme, "http" | "https") {
+            return Err(wrong("only http, https and socks5 proxies are supported"));
         }
+        let scheme = if socks { "http" } else { scheme };
         let (user, rest) = match rest.rsplit_once('@') {
             Some((user, rest)) => (Some(user), rest),
             None => (None, rest),
         };
         let url: Url = format!("{scheme}://{rest}").parse().map_err(|e| wrong(&format!("{e}")))?;
-        let authorization = user.map(|user| {
+        let login = user.map(|user| {
             let (name, password) = user.split_once(':').unwrap_or((user, ""));
-            basic(&decode(name), &decode(password))
+            (decode(name), decode(password))
         });
-        Ok(Proxy { origin: url.origin, authorization })
+        let mut origin = url.origin;
+        let host = rest.split('/').next().unwrap_or(rest);
+        let said_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if socks && !said_port {
+            origin.port = SOCKS_PORT;
+        }
+        Ok(Proxy { origin, socks, login })
+    }
+
+    /// Value of `Proxy-Authorization`.
+    pub(crate) fn authorization(&self) -> Option<String> {
+        let (name, password) = self.login.as_ref().filter(|_| !self.socks)?;
+        Some(basic(name, password))
     }
 }
 
@@ -235,14 +254,30 @@ mod tests {
         let target = "https://r.example/".parse::<Url>().unwrap().origin;
         let proxy = p.for_origin(&target).unwrap();
         assert_eq!((proxy.origin.host.as_str(), proxy.origin.port), ("proxy.example", 3128));
-        assert_eq!(proxy.authorization.as_deref(), Some(basic("user", "p@ss").as_str()));
+        assert_eq!(proxy.authorization().as_deref(), Some(basic("user", "p@ss").as_str()));
     }
 
     #[test]
     fn wrong_proxies_are_named_without_their_password() {
-        for text in ["socks5://u:secret@x:1", "http://u:secret@x:99999", "http://u:secret@"] {
+        for text in ["socks4://u:secret@x:1", "http://u:secret@x:99999", "http://u:secret@"] {
             let error = proxies(&[("ALL_PROXY", text)]).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn socks_is_a_proxy_of_its_own_kind() {
+        for (text, port) in [
+            ("socks5://proxy.example", 1080),
+            ("socks5h://me:pw@proxy.example:80", 80),
+            ("socks5://[::1]", 1080),
+            ("socks5h://[::1]:99/", 99),
+        ] {
+            let p = proxies(&[("ALL_PROXY", text)]).unwrap();
+            let target = "https://r.example/".parse::<Url>().unwrap().origin;
+            let proxy = p.for_origin(&target).unwrap();
+            assert_eq!((proxy.socks, proxy.origin.port), (true, port), "{text}");
+            assert_eq!(proxy.authorization(), None);
         }
     }
 }

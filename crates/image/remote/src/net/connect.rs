@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::tls;
+use super::{socks, tls};
 use crate::{
     Config, Error, Result,
     config::{hosts::Certificates, proxy::Proxies, proxy::Proxy},
@@ -136,6 +136,17 @@ impl Shared {
                     stream = Box::new(self.secure(stream, &proxy.origin, false).await?.0);
                 }
                 match target.scheme {
+                    _ if proxy.socks => {
+                        let asked = socks::connect(&mut stream, &target, proxy.login.as_ref());
+                        let late = || io::Error::from(io::ErrorKind::TimedOut);
+                        let done = timeout(self.timeout, asked).await;
+                        let refused = |e: io::Error| Error::Proxy {
+                            proxy: proxy.origin.authority(),
+                            why: in_words(e).to_string(),
+                        };
+                        done.unwrap_or_else(|_| Err(late())).map_err(refused)?;
+                        (stream, false)
+                    }
                     Scheme::Http => (stream, true),
                     Scheme::Https => (self.tunnel(stream, proxy, &target).await?, false),
                 }
@@ -181,7 +192,7 @@ impl Shared {
             false => format!("{}:{}", target.host, target.port),
         };
         let mut question = format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n");
-        if let Some(authorization) = &proxy.authorization {
+        if let Some(authorization) = proxy.authorization() {
             question.push_str(&format!("Proxy-Authorization: {authorization}\r\n"));
         }
         question.push_str("\r\n");

@@ -1,6 +1,7 @@
 //! The way to a host: TCP, proxies, TLS, and hyper's pool of connections.
 
 mod connect;
+mod socks;
 mod tls;
 
 use std::{collections::HashMap, sync::Mutex, sync::PoisonError, time::Duration};
