@@ -243,7 +243,8 @@ impl Drop for Hako {
 
 /// Processes whose command line or executable is below this directory.
 fn processes_of(place: &Path) -> Vec<String> {
-    let place = place.to_string_lossy();
+    // `hako-1` is no beginning of `hako-12`.
+    let place = format!("{}/", place.display());
     let mut found = Vec::new();
     for pid in leak::pids() {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -136,6 +136,7 @@ const STEPS: &[Step] = &[
         action: Action::Surface,
     },
     Step { name: "registry", help: "hako registry serve", action: Action::Surface },
+    Step { name: "packages", help: "images from Debian packages", action: Action::Surface },
     Step { name: "tour", help: "the README's tour, as printed", action: Action::Surface },
     Step {
         name: "vm",

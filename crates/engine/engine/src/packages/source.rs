@@ -120,7 +120,14 @@ fn fetch_all(
     let bytes = selection.packages.iter().map(|package| package.size).sum();
     watch(PackagesStep::Fetching(selection.packages.len(), bytes));
     let arrived = |_, bytes| watch(PackagesStep::Fetched(bytes));
-    Ok(fetch(cache, net, selection, &request.sources.mirrors, &arrived)?)
+    // Where a lock file's packages are looked for when they have gone from their place.
+    let is_known = |mirror: &&String| {
+        let mirror = mirror.trim_end_matches('/');
+        selection.origins.iter().any(|origin| origin.uri == mirror)
+    };
+    let mirrors: Vec<String> =
+        request.sources.mirrors.iter().filter(|m| !is_known(m)).cloned().collect();
+    Ok(fetch(cache, net, selection, &mirrors, &arrived)?)
 }
 
 /// What the lock file says; `None` where it is to be written.
