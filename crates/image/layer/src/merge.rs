@@ -34,7 +34,7 @@ const ROOT: usize = 0;
 #[derive(Debug)]
 pub struct Merge {
     tree: Tree,
-    /// Names that the layer being added made, by directory.
+    /// Names that the layer being added made, by directory; of the lowest one that is all names.
     made: HashSet<(usize, Vec<u8>)>,
     /// Directories that it describes: no others get looks of their own from it.
     described: HashSet<usize>,
@@ -96,7 +96,7 @@ impl Merge {
         for entry in &layer.entries {
             self.entry(entry, first)?;
         }
-        self.made.clear();
+        self.made = HashSet::new();
         self.described.clear();
         self.last = None;
         self.is_base = false;
@@ -193,7 +193,7 @@ impl Merge {
         match self.names(parent).get(name) {
             Some(&there) if self.is_directory(there) => {
                 self.describe(there, inode);
-                self.made.insert((parent, name.to_vec()));
+                self.mark_made(parent, name);
             }
             _ => {
                 let number = self.tree.add(inode);
@@ -233,7 +233,7 @@ impl Merge {
         let is_like = (wanted.uid, wanted.gid, wanted.mtime) == (there.uid, there.gid, there.mtime)
             && wanted.mode == there.mode
             && wanted.xattrs.is_empty();
-        let is_ours = self.made.contains(&(above, target_name.to_vec()));
+        let is_ours = self.is_base || self.made.contains(&(above, target_name.to_vec()));
         let is_itself = (above, target_name) == (parent, name);
         let number = if is_like {
             number
@@ -252,7 +252,7 @@ impl Merge {
             }
         };
         if is_itself {
-            self.made.insert((parent, name.to_vec()));
+            self.mark_made(parent, name);
         } else {
             self.set_name(parent, name, number);
         }
@@ -315,6 +315,12 @@ impl Merge {
         Ok(!self.names(top).is_empty())
     }
 
+    fn mark_made(&mut self, parent: usize, name: &[u8]) {
+        if !self.is_base {
+            self.made.insert((parent, name.to_vec()));
+        }
+    }
+
     /// The directory of this path, through links, made where it is missing.
     fn parent(&mut self, path: &Plain) -> Result<Parent> {
         if let Some((last, parent)) = &self.last
@@ -338,7 +344,7 @@ impl Merge {
         let parent = walked.stack.pop().unwrap_or(Parent { directory: ROOT, name: None });
         // A directory that the layer only implies is its own as well.
         if let Some(name) = &parent.name {
-            self.made.insert(name.clone());
+            self.mark_made(name.0, &name.1);
         }
         self.last = Some((path.clone(), parent.clone()));
         Ok(parent)
@@ -406,7 +412,7 @@ impl Merge {
             // A path that led through it leads elsewhere now.
             self.last = None;
         }
-        self.made.insert((parent, name.to_vec()));
+        self.mark_made(parent, name);
     }
 
     /// Gives a directory the looks of an inode, and leaves what is in it.

@@ -29,7 +29,7 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use hako_layer::{Limits, Listing, Merge};
@@ -102,8 +102,8 @@ impl Erofs {
         let probed = (|| {
             let (index, tar) = (staged.join("index"), staged.join("tar"));
             let listing = list_nothing(&tar)?;
-            let layers = [(chain.0[0].clone(), listing)];
-            index::write(&index, Merge::default(), &layers, &chain.0[0])?;
+            let layers = vec![(chain.0[0].clone(), Arc::new(listing))];
+            index::write(&index, Merge::default(), layers, &chain.0[0])?;
             let image = Image { index, devices: vec![tar], by_loop: false };
             let upper = staged.join("upper");
             make_dir(&upper)?;
@@ -183,13 +183,13 @@ impl Erofs {
         let (below, count) = self.below(ids, ids.len() - 1)?;
         let mut layers = Vec::new();
         for diff_id in &diff_ids[count..] {
-            layers.push((diff_id.clone(), self.list(diff_id)?));
+            layers.push((diff_id.clone(), Arc::new(self.list(diff_id)?)));
         }
         let staged = self.store.staging_dir(top);
         self.store.discard(&staged)?;
         make_dir(&staged)?;
         let from = staged.join("index");
-        index::write(&from, below, &layers, top)?;
+        index::write(&from, below, layers, top)?;
         let file = File::open(&from).map_err(Error::io("open", &from))?;
         file.sync_all().map_err(Error::io("fsync", &from))?;
         fs::rename(&from, &index).map_err(Error::io("rename", &from))?;
@@ -377,7 +377,7 @@ impl Snapshotter for Erofs {
                     _ => Some(File::open(&sparse).map_err(Error::io("open", &sparse))?),
                 };
                 match hako_layer::check(&file, there.as_ref(), &LIMITS) {
-                    Ok(listing) => layers.push((diff_id.clone(), listing)),
+                    Ok(listing) => layers.push((diff_id.clone(), Arc::new(listing))),
                     Err(e) => faults.push(format!("layer {diff_id}: {e}")),
                 }
             }
@@ -388,7 +388,7 @@ impl Snapshotter for Erofs {
             let mut compare =
                 index::Compare { file: index::open_if_there(&index)?, differs: false };
             if compare.file.is_some() {
-                index::add(Merge::default(), &layers)?
+                index::add(Merge::default(), layers)?
                     .write(index::uuid(top), &mut compare)
                     .map_err(|e| layer_error(diff_ids.last().unwrap_or(top), e))?;
                 if compare.differs || compare.is_longer().map_err(Error::io("read", &index))? {

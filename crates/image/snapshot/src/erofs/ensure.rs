@@ -7,7 +7,7 @@ use std::{
     os::fd::AsFd as _,
     path::Path,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -88,7 +88,8 @@ impl<'e, 'l, 'a> Ensure<'e, 'l, 'a> {
         let there = (0..self.layers.len()).take_while(usable).count();
         let (below, count) = self.store.below(self.chain.ids(), there)?;
         let listings = self.list_all(count)?;
-        let mut below = Some(below);
+        let sizes: Vec<u64> = listings.iter().map(|(_, listing)| listing.size_bytes).collect();
+        let mut unmerged = Some((below, listings));
         let store = &self.store.store;
         let Some(top) = self.chain.top() else { return Ok(()) };
         for (n, _) in &self.missing {
@@ -96,14 +97,15 @@ impl<'e, 'l, 'a> Ensure<'e, 'l, 'a> {
             let staged = store.staging_dir(id);
             store.discard(&staged)?;
             make_dir(&staged)?;
-            if id == top {
-                let below = below.take().unwrap_or_default();
-                index::write(&staged.join("index"), below, &listings, top)?;
+            if id == top
+                && let Some((below, listings)) = unmerged.take()
+            {
+                index::write(&staged.join("index"), below, listings, top)?;
             }
-            let (diff_id, listing) = &listings[*n - count];
+            let diff_id = self.layers[*n].diff_id.clone();
             let parent = n.checked_sub(1).map(|below| self.chain.ids()[below].clone());
-            let size_bytes = listing.size_bytes;
-            write_record(&staged, &LayerRecord { diff_id: diff_id.clone(), parent, size_bytes })?;
+            let size_bytes = sizes[*n - count];
+            write_record(&staged, &LayerRecord { diff_id, parent, size_bytes })?;
         }
         // Once for all: whatever is in its place survives a power cut.
         let staging = store.staging();
@@ -128,7 +130,7 @@ impl<'e, 'l, 'a> Ensure<'e, 'l, 'a> {
 
     /// What is in each layer from the `from`th on; tars that are not there are kept on the way, as
     /// many at once as there are processors.
-    fn list_all(&self, from: usize) -> Result<Vec<(Digest, Listing)>> {
+    fn list_all(&self, from: usize) -> Result<Vec<(Digest, Arc<Listing>)>> {
         let first = |n: usize| {
             let id = &self.layers[n].diff_id;
             self.layers[from..n].iter().all(|layer| layer.diff_id != *id)
@@ -153,9 +155,9 @@ impl<'e, 'l, 'a> Ensure<'e, 'l, 'a> {
             }
             work();
         });
-        let mut listings: BTreeMap<String, Listing> = BTreeMap::new();
+        let mut listings: BTreeMap<String, Arc<Listing>> = BTreeMap::new();
         for (n, result) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            listings.insert(self.layers[n].diff_id.hex().to_owned(), result?);
+            listings.insert(self.layers[n].diff_id.hex().to_owned(), Arc::new(result?));
         }
         let listing = |layer: &Layer<'_>| {
             let listing = listings.get(layer.diff_id.hex()).cloned();

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, BufWriter, Read as _, Write as _},
     path::Path,
+    sync::Arc,
 };
 
 use hako_layer::{Listing, Merge};
@@ -12,10 +13,11 @@ use hako_oci::Digest;
 use super::layer_error;
 use crate::{Error, Result};
 
-/// Adds layers to what is below them.
-pub(super) fn add(mut below: Merge, layers: &[(Digest, Listing)]) -> Result<Merge> {
+/// Adds layers to what is below them. Each listing goes when it is merged: of a large image they
+/// take as much memory as the tree.
+pub(super) fn add(mut below: Merge, layers: Vec<(Digest, Arc<Listing>)>) -> Result<Merge> {
     for (diff_id, listing) in layers {
-        below.add(listing, diff_id.hex()).map_err(|source| layer_error(diff_id, source))?;
+        below.add(&listing, diff_id.hex()).map_err(|source| layer_error(&diff_id, source))?;
     }
     Ok(below)
 }
@@ -24,16 +26,15 @@ pub(super) fn add(mut below: Merge, layers: &[(Digest, Listing)]) -> Result<Merg
 pub(super) fn write(
     path: &Path,
     below: Merge,
-    layers: &[(Digest, Listing)],
+    layers: Vec<(Digest, Arc<Listing>)>,
     top: &Digest,
 ) -> Result<()> {
+    let last = layers.last().map_or(top, |(diff_id, _)| diff_id).clone();
     let merge = add(below, layers)?;
     let file = File::create(path).map_err(Error::io("create", path))?;
     let mut out = BufWriter::with_capacity(256 << 10, file);
     merge.write(uuid(top), &mut out).map_err(|source| match source {
-        hako_layer::Error::Index(_) => {
-            layer_error(layers.last().map_or(top, |(diff_id, _)| diff_id), source)
-        }
+        hako_layer::Error::Index(_) => layer_error(&last, source),
         source => layer_error(top, source),
     })?;
     out.flush().map_err(Error::io("write", path))
