@@ -163,6 +163,20 @@ fn client_of(place: &Place, words: &[&str]) -> Command {
 }
 
 pub(crate) const CASES: &[Case] = &[
+    Case::new(
+        "containerd-and-our-registry",
+        "issue: peers",
+        "what ctr pushes to hako's registry it pulls again",
+        || {
+            let (containerd, registry) = (Containerd::new(), crate::served::Served::start());
+            let name = format!("{}/team/app:v1", registry.host);
+            containerd.call(&["images", "tag", IMAGE, &name]).ok();
+            containerd.call(&["images", "push", "--plain-http", &name]).ok();
+            containerd.call(&["images", "rm", "--sync", &name, IMAGE]).ok();
+            containerd.call(&["images", "pull", "--plain-http", &name]).ok();
+            containerd.call(&["images", "ls", "-q"]).says(&name);
+        },
+    ),
     Case::new("containerd-exit-codes", CONTAINERD, "run ends with the program's status", || {
         let containerd = Containerd::new();
         containerd.run(&[], &["echo", "hello"]).prints("hello");

@@ -200,6 +200,23 @@ fn client_of(socket: &str, place: &Place, words: &[&str]) -> Command {
 }
 
 pub(crate) const CASES: &[Case] = &[
+    Case::new(
+        "docker-and-our-registry",
+        "issue: peers",
+        "what docker pushes to hako's registry it pulls again, and runs",
+        || {
+            let (docker, registry) = (Docker::new(), crate::served::Served::start());
+            let name = format!("{}/team/app:v1", registry.host);
+            docker.call(&["tag", "busybox:test", &name]).ok();
+            docker.call(&["push", &name]).says("digest: sha256:");
+            let again = format!("{}/other/app:v2", registry.host);
+            docker.call(&["tag", &name, &again]).ok();
+            docker.call(&["push", &again]).says("Mounted from team/app");
+            docker.call(&["rmi", "-f", &name, &again, "busybox:test"]).ok();
+            docker.call(&["pull", &again]).says("Downloaded newer image");
+            docker.call(&["run", "--rm", &again, "echo", "pulled"]).prints("pulled");
+        },
+    ),
     Case::new("docker-exit-codes", DOCKER, "run ends with the program's status", || {
         let docker = Docker::new();
         docker.sh(&[], "echo hello").prints("hello");

@@ -9,6 +9,7 @@
 mod containerd;
 mod docker;
 mod podman;
+mod served;
 
 use std::{
     fs,
