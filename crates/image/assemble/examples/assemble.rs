@@ -1,5 +1,7 @@
 //! Puts packages together as layers of an image without a shell: `assemble OUT_DIR DEB...`.
 
+#![forbid(unsafe_code)]
+
 use std::{collections::BTreeSet, fs::File, io::BufWriter, path::PathBuf, time::Instant};
 
 use hako_assemble::{Assembly, Style, unpack};

@@ -1,6 +1,8 @@
 //! Selects packages of a suite that this machine's apt knows, and shows what they need:
 //! `select CACHE SUITE PACKAGE...`.
 
+#![forbid(unsafe_code)]
+
 use std::{env, error::Error, path::Path, time::Instant};
 
 use hako_deb::{Archive, Base, Cache, Method, Net, Request, Settings, Sources};

@@ -128,12 +128,16 @@ impl Sources {
                 }
             }
         }
-        if source.signed_by.is_empty() || !fingerprints.is_empty() {
-            files.extend(self.keyrings.iter().map(PathBuf::as_path));
-        }
         for path in files {
             let bytes = read(path, KEYRING_BYTES_MAX)?;
             keyring.add(&bytes).map_err(|why| Error::Keyring { path: path.into(), why })?;
+        }
+        if source.signed_by.is_empty() || !fingerprints.is_empty() {
+            // What nobody named may be of kinds that nothing reads any more, as apt has it too.
+            let readable = self.keyrings.iter().filter_map(|p| read(p, KEYRING_BYTES_MAX).ok());
+            for bytes in readable {
+                keyring.add(&bytes).ok();
+            }
         }
         if !fingerprints.is_empty() {
             keyring.retain(&fingerprints);

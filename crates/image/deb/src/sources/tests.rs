@@ -92,3 +92,22 @@ fn given_sources() {
     );
     assert!(Sources::given(&Given { suites: vec![], ..given }, Settings::default()).is_err());
 }
+
+#[test]
+fn keyrings_that_nobody_named() {
+    let dir = root(&[("trusted.gpg.d/old.gpg", "a keybox"), ("trusted.gpg.d/b.gpg~", "")]);
+    let keys = include_bytes!("../openpgp/testdata/rsa.asc");
+    fs::write(dir.path().join("etc/apt/trusted.gpg.d/good.asc"), keys).unwrap();
+    fs::write(dir.path().join("etc/apt/sources.list"), "deb http://a x main\n").unwrap();
+    let mut sources = Sources::of_machine(dir.path(), "x", Settings::default()).unwrap();
+    assert_eq!(sources.keyrings.len(), 2);
+    assert!(!sources.keyring(&sources.sources[0]).unwrap().is_empty());
+    // One that was named must be one.
+    let old = dir.path().join("etc/apt/trusted.gpg.d/old.gpg");
+    sources.sources[0].signed_by = vec![SignedBy::File(old)];
+    assert!(sources.keyring(&sources.sources[0]).is_err());
+    // One key of all that are there.
+    let wanted = vec![SignedBy::Fingerprint("0123456789ABCDEF".into())];
+    sources.sources[0].signed_by = wanted;
+    assert!(sources.keyring(&sources.sources[0]).unwrap().is_empty());
+}
