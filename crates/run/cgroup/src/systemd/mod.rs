@@ -452,6 +452,8 @@ mod tests {
         let listener = UnixListener::bind(dir.join("bus")).unwrap();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
+            // Closed with something unread, it would be reset, and the answer lost.
+            assert!(stream.read(&mut [0; 512]).unwrap() > 0);
             stream.write_all(b"REJECTED EXTERNAL\r\n").unwrap();
         });
         let error = Bus::open(&dir.join("bus"), true).unwrap_err().to_string();
