@@ -114,6 +114,11 @@ const STEPS: &[Step] = &[
         action: Action::Surface,
     },
     Step {
+        name: "build",
+        help: "Dockerfiles: what they become, what is done again, what is left behind",
+        action: Action::Surface,
+    },
+    Step {
         name: "distribution",
         help: "registries: pull, push, login, and a registry that lies",
         action: Action::Surface,

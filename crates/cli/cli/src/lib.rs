@@ -7,6 +7,7 @@
 //! | `verbs` | one module per verb, or per family of them |
 //! | [`output`], [`template`] | rows, tables, `--format` |
 //! | `progress` | pulls and pushes while they go on |
+//! | `interrupt` | ^C for what goes on without a container |
 //! | [`attach`], [`detach`] | the terminal and a container's monitor |
 //! | [`describe`] | completions and man pages from the same tables |
 //!
@@ -20,6 +21,7 @@ pub mod detach;
 pub mod failure;
 pub mod flag;
 pub mod help;
+mod interrupt;
 pub mod output;
 mod progress;
 pub mod template;

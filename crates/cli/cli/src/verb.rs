@@ -60,6 +60,7 @@ impl Topic {
 /// Nouns before which a verb may stand, and what they are about.
 pub const NOUNS: &[(&str, &str)] = &[
     ("artifact", "Manage what registries keep beside images"),
+    ("builder", "Manage builds"),
     ("container", "Manage containers"),
     ("image", "Manage images"),
     ("index", "Manage lists of images for several platforms"),

@@ -20,6 +20,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The image could not be built.
+    #[error(transparent)]
+    Build(Box<hako_build::Error>),
     /// The registry cannot be served.
     #[error(transparent)]
     Serve(Box<hako_registry::Error>),
@@ -195,6 +198,7 @@ macro_rules! boxed {
 }
 
 boxed! {
+    hako_build::Error => Build,
     hako_image::Error => Image,
     hako_remote::Error => Registry,
     hako_db::Error => Database,

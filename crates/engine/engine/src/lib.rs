@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+pub mod build;
 mod container;
 mod control;
 mod create;

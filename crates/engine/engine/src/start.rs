@@ -212,6 +212,7 @@ impl Engine {
                 false => Vec::new(),
             },
             init: record.options.init,
+            tied: false,
         }
     }
 
@@ -302,7 +303,7 @@ fn read_users(root: &hako_root::Root, path: &str) -> Result<Vec<u8>> {
     }
 }
 
-fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let write = || -> io::Result<()> {
         let mut file =
             fs::File::options().write(true).create(true).truncate(true).mode(mode).open(path)?;

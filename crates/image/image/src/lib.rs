@@ -75,7 +75,7 @@ pub use crate::{
     remove::{Conflict, User, Users},
     save::{SaveFormat, SaveOptions},
     store::ImageStore,
-    time::unix_seconds,
+    time::{rfc3339, unix_seconds},
     watch::{Silent, Step, Watch},
 };
 

@@ -111,26 +111,30 @@ impl ImageStore {
     /// Makes sure that the image is unpacked. Hold the snapshots from before
     /// [`resolve`](ImageStore::resolve) until something uses the chain.
     pub fn unpack(&self, image: &Image) -> Result<Chain> {
-        let chain = image.chain();
+        let blobs = image.manifest().layers.iter().map(|layer| &layer.digest);
+        let layers: Vec<_> = blobs.zip(&image.config().rootfs.diff_ids).collect();
+        self.unpack_stack(&layers)
+    }
+
+    /// The same for layers of no image: each a blob of the store, and its diff ID.
+    pub fn unpack_stack(&self, layers: &[(&Digest, &Digest)]) -> Result<Chain> {
+        let diff_ids: Vec<Digest> = layers.iter().map(|(_, diff_id)| (*diff_id).clone()).collect();
+        let chain = Chain::of(&diff_ids);
         if self.snapshots.has(&chain) {
             return Ok(chain);
         }
-        let diff_ids = &image.config().rootfs.diff_ids;
-        let layers: Vec<Layer<'_>> = image
-            .manifest()
-            .layers
+        let layers: Vec<Layer<'_>> = layers
             .iter()
-            .zip(diff_ids)
-            .map(|(layer, diff_id)| {
-                let open = || match self.content.blob(&layer.digest) {
+            .map(|(blob, diff_id)| {
+                let open = || match self.content.blob(blob) {
                     Ok(blob) => Ok(Box::new(blob) as Box<dyn io::Read + Send>),
                     Err(e) => Err(io::Error::other(e)),
                 };
-                let stored = || Ok(self.stored_tar(&layer.digest, diff_id));
-                Layer::new(diff_id.clone(), Box::new(open)).stored(Box::new(stored))
+                let stored = || Ok(self.stored_tar(blob, diff_id));
+                Layer::new((*diff_id).clone(), Box::new(open)).stored(Box::new(stored))
             })
             .collect();
-        self.snapshots.ensure_layers(&layers).map_err(|e| diff_id_error(e, diff_ids))
+        self.snapshots.ensure_layers(&layers).map_err(|e| diff_id_error(e, &diff_ids))
     }
 
     /// Where the tar of a layer lies, if its blob, which is in the store, is that tar.

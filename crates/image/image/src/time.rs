@@ -34,21 +34,22 @@ pub fn unix_seconds(time: &str) -> Option<i64> {
 /// This moment, as Docker writes it.
 pub(crate) fn now() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    rfc3339(now.as_secs() as i64, now.subsec_nanos())
+    let (seconds, nanos) = (now.as_secs() as i64, now.subsec_nanos());
+    format!("{}.{nanos:09}Z", rfc3339(seconds).trim_end_matches('Z'))
 }
 
 /// This moment in whole seconds, as annotations have it.
 pub(crate) fn now_seconds() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let text = rfc3339(now.as_secs() as i64, 0);
-    text.split('.').next().unwrap_or_default().to_owned() + "Z"
+    rfc3339(now.as_secs() as i64)
 }
 
-fn rfc3339(seconds: i64, nanos: u32) -> String {
+/// A moment in seconds since the epoch, in UTC.
+pub fn rfc3339(seconds: i64) -> String {
     let (year, month, day) = date(seconds.div_euclid(86_400));
     let clock = seconds.rem_euclid(86_400);
     let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 fn number(digits: &str) -> Option<i64> {
@@ -103,8 +104,8 @@ mod tests {
             assert_eq!(unix_seconds(text), seconds, "{text}");
         }
         for seconds in [0, 951_822_000, 1_579_798_386, -1, 4_102_444_800, 68_169_600] {
-            assert_eq!(unix_seconds(&rfc3339(seconds, 5)), Some(seconds));
+            assert_eq!(unix_seconds(&rfc3339(seconds)), Some(seconds));
         }
-        assert_eq!(rfc3339(1_579_798_386, 686_519_038), "2020-01-23T16:53:06.686519038Z");
+        assert_eq!(rfc3339(1_579_798_386), "2020-01-23T16:53:06Z");
     }
 }

@@ -63,7 +63,7 @@ fn fate(name: &[u8]) -> Fate {
 }
 
 /// Whether a layer may carry the attribute.
-pub(crate) fn is_kept(name: &[u8]) -> bool {
+pub fn is_kept(name: &[u8]) -> bool {
     fate(name) != Fate::Dropped
 }
 

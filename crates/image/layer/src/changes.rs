@@ -141,7 +141,7 @@ pub fn changes(upper: &Root, visit: &mut dyn FnMut(Change<'_>) -> Result<()>) ->
     // The first name of each file that has several, by device and inode.
     let mut linked: HashMap<(u64, u64), Plain> = HashMap::new();
     let top = upper.as_dir().try_clone()?;
-    if is_opaque(top.fd(), &Plain::default())? {
+    if opaque(top.fd(), &Plain::default())? {
         visit(Change::Emptied { path: b"" })?;
     }
     let mut frames = vec![Frame { path: Plain::default(), names: sorted(&top)?, dir: Some(top) }];
@@ -200,7 +200,7 @@ fn enter(
         header: &header(dir.fd(), path, Kind::Directory, stat)?,
         content: None,
     })?;
-    if is_opaque(dir.fd(), path)? {
+    if opaque(dir.fd(), path)? {
         visit(Change::Emptied { path: path.bytes() })?;
     }
     Ok(Frame { path: path.clone(), names: sorted(&dir)?, dir: Some(dir) })
@@ -299,13 +299,18 @@ fn header(fd: BorrowedFd<'_>, path: &Plain, kind: Kind, stat: &Stat) -> Result<H
     Ok(header)
 }
 
-fn is_opaque(fd: BorrowedFd<'_>, path: &Plain) -> Result<bool> {
+fn opaque(fd: BorrowedFd<'_>, path: &Plain) -> Result<bool> {
+    is_opaque(fd).map_err(|e| entry_error("getxattr", path, e))
+}
+
+/// Whether a directory of an overlay's writable layer hides all that is below it.
+pub fn is_opaque(fd: BorrowedFd<'_>) -> hako_sys::Result<bool> {
     for mark in OPAQUE_MARKS {
         match xattr::get_path(fd, mark) {
             Ok(value) if value == b"y" => return Ok(true),
             // "x": names below may be marked as removed by attributes, which we never mount with.
             Ok(_) | Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EPERM) => {}
-            Err(e) => return Err(entry_error("getxattr", path, e)),
+            Err(e) => return Err(e),
         }
     }
     Ok(false)

@@ -37,7 +37,8 @@ mod tree;
 
 pub use crate::{
     apply::{Applied, ApplyOptions, Devices, Limits, Omitted, Onto, apply},
-    changes::{Change, WriteOptions, changes, write_changes, write_some_changes},
+    attributes::is_kept,
+    changes::{Change, WriteOptions, changes, is_opaque, write_changes, write_some_changes},
     compress::{Codec, CodecError, compress},
     compression::{Compression, decompress},
     error::{Error, Result},

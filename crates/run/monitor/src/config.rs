@@ -41,6 +41,8 @@ pub struct Config {
     pub on_exit: Vec<String>,
     /// Whether the container's first process is hako's init (`--init`).
     pub init: bool,
+    /// Whether the container is killed when nobody owns it any more: it is a step of something.
+    pub tied: bool,
 }
 
 /// A log in Docker's json-file format.

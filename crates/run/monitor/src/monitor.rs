@@ -202,6 +202,7 @@ impl Monitor {
         };
         pump.io = io;
         pump.stdin_once = self.config.stdin_once && !terminal;
+        pump.tied = self.config.tied;
         let mut options =
             hako_runtime::Options::new(self.config.id.clone(), self.config.runtime_root.clone());
         options.rootfs_mounts.clone_from(&self.config.rootfs_mounts);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hako_sys::pages::FilePages;
 use hako_sys::poll::{PollFd, poll, poll_without, try_read};
 use hako_sys::process;
-use hako_sys::signal::{SIGCHLD, SIGHUP, SignalFd};
+use hako_sys::signal::{SIGCHLD, SIGHUP, SIGKILL, SignalFd};
 use hako_sys::tty::{self, WindowSize};
 use hako_sys::{Errno, Result};
 
@@ -64,6 +64,8 @@ pub(crate) struct Pump<'a> {
     pub(crate) io: Io,
     /// Whether stdin ends with the first client that was attached to it.
     pub(crate) stdin_once: bool,
+    /// Whether the container dies with its owner.
+    pub(crate) tied: bool,
     pub(crate) listener: &'a OwnedFd,
     pub(crate) signals: &'a SignalFd,
     /// The container's process; 0 before it runs.
@@ -111,6 +113,7 @@ impl<'a> Pump<'a> {
             log,
             io: Io::default(),
             stdin_once: false,
+            tied: false,
             listener,
             signals,
             pid: 0,
@@ -141,6 +144,13 @@ impl<'a> Pump<'a> {
                 self.take_signals(pidfd)?;
             }
             self.serve(&ready, Some(pidfd))?;
+            if self.tied && !self.clients.have_owner() && !ready.ended {
+                // It may have ended just now.
+                match process::pidfd_send_signal(pidfd, SIGKILL) {
+                    Err(Errno::ESRCH) | Ok(()) => {}
+                    Err(e) => return Err(e),
+                }
+            }
             if ready.ended {
                 self.wake_at = None;
                 return Ok(());

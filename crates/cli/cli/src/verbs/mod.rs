@@ -1,6 +1,7 @@
 //! The verbs, one module per verb or per family of them.
 
 mod artifact;
+mod build;
 mod collect;
 mod control;
 mod create;
@@ -40,6 +41,7 @@ pub(crate) const ALL: &[&Verb] = &[
     &control::STOP,
     &control::REMOVE,
     &image::IMAGES,
+    &build::BUILD,
     &image::LOAD,
     &registry::PULL,
     &registry::PUSH,
@@ -63,6 +65,8 @@ pub(crate) const ALL: &[&Verb] = &[
     &image::PRUNE,
     &image::HISTORY,
     &packages::FROM_PACKAGES,
+    &build::DF,
+    &build::PRUNE,
     &registry::COPY,
     &manifest::CREATE,
     &manifest::ADD,

@@ -12,7 +12,7 @@ pub(super) use self::{
     archive::{IMPORT, LOAD, SAVE, write_file},
     history::HISTORY,
     list::IMAGES,
-    remove::{PRUNE, REMOVE, TAG, UNTAG, VERIFY},
+    remove::{PRUNE, REMOVE, TAG, UNTAG, VERIFY, confirmed},
 };
 
 /// The value of `--platform`.

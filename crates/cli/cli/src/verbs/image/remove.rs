@@ -230,7 +230,7 @@ pub(in crate::verbs) const PRUNE: Verb = Verb {
 };
 
 /// Whether somebody who was asked says yes.
-fn confirmed(question: &str) -> Result<bool, Failure> {
+pub(in crate::verbs) fn confirmed(question: &str) -> Result<bool, Failure> {
     print(&format!("{question}\nAre you sure you want to continue? [y/N] "))?;
     let mut line = String::new();
     let read = io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut line);
