@@ -14,16 +14,18 @@ const WIDTH: usize = 90;
 pub fn overview(out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "Usage:  hako [OPTIONS] COMMAND\n")?;
     writeln!(out, "Containers without a daemon\n")?;
+    let shown = verbs::ALL.iter().filter(|v| v.topic != Topic::Internal);
+    let width = shown.map(|v| v.name().len()).max().unwrap_or_default();
     for (topic, heading) in Topic::ALL {
         writeln!(out, "{heading}:")?;
         for verb in verbs::ALL.iter().filter(|v| v.topic == *topic) {
-            writeln!(out, "  {:14} {}", verb.name(), verb.about)?;
+            writeln!(out, "  {:width$}  {}", verb.name(), verb.about)?;
         }
         writeln!(out)?;
     }
     writeln!(out, "Management forms:")?;
     for (noun, about) in NOUNS {
-        writeln!(out, "  {noun:14} {about}")?;
+        writeln!(out, "  {noun:width$}  {about}")?;
     }
     flags(out, &flag::describe(crate::GLOBAL))?;
     writeln!(out, "\nTo see what isolation a container has, without any image at hand:")?;
