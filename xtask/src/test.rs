@@ -114,7 +114,7 @@ const STEPS: &[Step] = &[
         action: Action::Surface,
     },
     Step {
-        name: "build",
+        name: "builder",
         help: "Dockerfiles: what they become, what is done again, what is left behind",
         action: Action::Surface,
     },

@@ -62,7 +62,7 @@ fn from(rest: &str) -> String {
 }
 
 fn main() -> std::process::ExitCode {
-    hako_tests::run("build", &[CASES])
+    hako_tests::run("builder", &[CASES])
 }
 
 const CASES: &[Case] = &[
