@@ -48,6 +48,7 @@ pub const TARGETS: &[Target] = &[
         run: documents::frame,
         mend: as_it_is,
     },
+    Target { name: "d-bus", seeds: documents::messages, run: documents::message, mend: as_it_is },
     Target { name: "registry", seeds: text::answers, run: text::answer, mend: as_it_is },
     Target { name: "deb-words", seeds: debian::texts, run: debian::words, mend: as_it_is },
     Target { name: "deb", seeds: debian::packages, run: debian::package, mend: as_it_is },

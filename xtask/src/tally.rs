@@ -5,6 +5,8 @@
 //! test that cannot run here prints `SKIP <test>: <reason>` and returns, so it is counted as passed
 //! there and moved to skipped here.
 
+use std::collections::BTreeSet;
+
 /// What ran, and why some of it did not.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -18,6 +20,8 @@ pub(crate) struct Tally {
     pub(crate) reasons: Vec<String>,
     /// Names of the tests that failed.
     pub(crate) failures: Vec<String>,
+    /// Names of the tests that passed: rows as `surface/row`, others without their module.
+    pub(crate) ran: BTreeSet<String>,
 }
 
 impl Tally {
@@ -43,6 +47,8 @@ impl Tally {
             if let Some(reason) = line.strip_prefix("SKIP ") {
                 pending += 1;
                 tally.reasons.push(reason.to_owned());
+            } else if let Some(name) = passed_test(line) {
+                tally.ran.insert(last_part(name).to_owned());
             } else if let Some(name) = failed_test(line) {
                 tally.failures.push(name.to_owned());
             } else if line.starts_with("test result: ") {
@@ -58,7 +64,30 @@ impl Tally {
                 pending = 0;
             }
         }
+        // Under Rust's own runner these passed as well.
+        for line in &tally.reasons {
+            tally.ran.remove(last_part(name_of(line)));
+        }
         tally
+    }
+
+    /// The same with the rows' names as their surface has them.
+    pub(crate) fn of_surface(mut self, surface: &str) -> Self {
+        self.ran = self.ran.iter().map(|row| format!("{surface}/{row}")).collect();
+        self
+    }
+
+    /// Strikes out what was skipped here and ran elsewhere: how much that was.
+    pub(crate) fn forget(&mut self, elsewhere: &BTreeSet<String>) -> usize {
+        let before = self.reasons.len();
+        let is_row = |name: &str| name.contains('/');
+        self.reasons.retain(|line| {
+            let name = name_of(line);
+            !elsewhere.contains(if is_row(name) { name } else { last_part(name) })
+        });
+        let struck = before - self.reasons.len();
+        self.skipped = self.skipped.saturating_sub(struck);
+        struck
     }
 
     /// Adds another one to this.
@@ -68,7 +97,24 @@ impl Tally {
         self.skipped += other.skipped;
         self.reasons.extend(other.reasons);
         self.failures.extend(other.failures);
+        self.ran.extend(other.ran);
     }
+}
+
+/// `test NAME ... ok`
+fn passed_test(line: &str) -> Option<&str> {
+    let (name, result) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+    (result == "ok").then_some(name)
+}
+
+/// The name in a line of [`Tally::reasons`].
+fn name_of(line: &str) -> &str {
+    line.split_once(": ").map_or(line, |(name, _)| name)
+}
+
+/// A test's name without the path of its module.
+pub(crate) fn last_part(name: &str) -> &str {
+    name.rsplit("::").next().unwrap_or(name)
 }
 
 /// `test NAME ... FAILED`, with or without a reason behind it.
@@ -116,6 +162,21 @@ mod tests {
         assert_eq!(read("SKIP x: no\noci_runtime: 7 passed, 1 failed, 1 skipped"), (7, 1, 1));
         assert_eq!(read("a note: 7 passed, 1 failed, 1 skipped"), (0, 0, 0));
         assert_eq!(read("nothing at all"), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_ran_elsewhere_is_no_longer_skipped() {
+        let lines = ["test m::a ... ok", "SKIP b: no", "test m::b ... ok", "test c ... SKIP: no"];
+        let host = Tally::read(&lines.map(str::to_owned));
+        assert_eq!(host.ran, BTreeSet::from(["a".to_owned()]));
+        let mut skipped = Tally::skip("m::a", "no v1");
+        skipped.add(Tally::skip("s/a", "no v2"));
+        assert_eq!(skipped.forget(&host.ran), 1);
+        assert_eq!(
+            (skipped.skipped, skipped.reasons.as_slice()),
+            (1, &["s/a: no v2".to_owned()][..])
+        );
+        assert_eq!(skipped.forget(&host.of_surface("s").ran), 1);
     }
 
     #[test]

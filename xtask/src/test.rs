@@ -145,7 +145,7 @@ const STEPS: &[Step] = &[
     Step { name: "tour", help: "the README's tour, as printed", action: Action::Surface },
     Step {
         name: "vm",
-        help: "cgroup v2 and AppArmor, in a virtual machine (tests/vm)",
+        help: "cgroup v2, AppArmor, SELinux, systemd, an old kernel, in a virtual machine (tests/vm)",
         action: Action::Machine,
     },
     Step {
@@ -155,9 +155,6 @@ const STEPS: &[Step] = &[
     },
     Step { name: "demo", help: "the README's first command, for release", action: Action::Demo },
 ];
-
-/// Steps that run only when they are named: they fetch a kernel and an emulator.
-const ON_REQUEST: &[&str] = &["vm"];
 
 /// Runs all steps, or those named; words after `--` filter tests by name.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome {
@@ -174,7 +171,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome {
         return Err(format!("no step {unknown:?}: `cargo xtask test --list` names them"));
     }
     let chosen = |step: &&Step| match names {
-        [] => !ON_REQUEST.contains(&step.name),
+        [] => true,
         names => names.iter().any(|name| name == step.name),
     };
 
@@ -184,10 +181,14 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome {
     for step in STEPS.iter().filter(chosen) {
         println!("==> {}: {}", step.name, step.help);
         let begun = Instant::now();
-        let (tally, success) = perform(workspace, step, filters)?;
+        let (tally, success) = perform(workspace, step, filters, &total)?;
         rows.push(row(step.name, &tally, success, begun.elapsed()));
         if !success {
             broken.push(step.name);
+        }
+        if matches!(step.action, Action::Machine) {
+            let inside = total.forget(&tally.ran);
+            println!("    {inside} tests that this host cannot run ran in the virtual machine");
         }
         total.add(tally);
     }
@@ -272,6 +273,7 @@ fn perform(
     workspace: &Workspace,
     step: &Step,
     filters: &[String],
+    so_far: &Tally,
 ) -> Result<(Tally, bool), String> {
     let log = workspace.scratch("test")?.join(format!("{}.log", step.name));
     let tally = match &step.action {
@@ -303,7 +305,8 @@ fn perform(
             cargo
                 .args(["test", "--package", "hako-tests", "--test", step.name, "--"])
                 .args(filters);
-            return counted(workspace, &mut cargo, &log);
+            let (tally, success) = counted(workspace, &mut cargo, &log)?;
+            return Ok((tally.of_surface(step.name), success));
         }
         Action::Unpacked(test) => {
             let mut cargo = workspace.cargo();
@@ -311,7 +314,7 @@ fn perform(
             cargo.args(filters).env("HAKO_SNAPSHOTTER", "overlay");
             return counted(workspace, &mut cargo, &log);
         }
-        Action::Machine => return vm::step(),
+        Action::Machine => return vm::step(so_far),
         Action::Demo => Tally::check(step.name, demo::run(workspace, &[])?),
         Action::Fuzz(seconds) => return fuzz::step(workspace, *seconds),
     };

@@ -13,6 +13,7 @@ mod packages;
 mod programs;
 mod report;
 mod selinux;
+mod step;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -22,9 +23,7 @@ use error::{At, Error, Result};
 use guest::{Job, Kind, quote};
 use machine::{Machine, Qemu};
 use packages::Packages;
-use report::{Case, Outcome, Report};
-
-use crate::tally::Tally;
+use report::{Case, Report};
 
 const USAGE: &str = "\
 Runs tests in a small virtual machine (QEMU, no KVM needed) with cgroup v2 and AppArmor.
@@ -69,10 +68,6 @@ const SUITE: &[&str] = &[
     "hako-tests:oci_runtime",
 ];
 
-/// What of it is a step of `cargo xtask test`: what this host cannot run itself, in about a minute.
-const STEP: &[&str] =
-    &["--test", "hako-tests:cgroup2", "--test", "hako-tests:apparmor", "--test", "hako-cgroup"];
-
 /// Tests that drive hako itself.
 const ENGINE_TESTS: &[&str] =
     &["hako-tests:crash", "hako-tests:docker_cli", "hako-tests:hostile", "hako-tests:tour"];
@@ -104,6 +99,8 @@ const TOOLS: &[&str] = &[
 enum Wanted {
     Program(PathBuf),
     Test(String),
+    /// Of a surface these rows, by their whole names.
+    Rows(String, Vec<String>),
     Command(String),
 }
 
@@ -141,43 +138,12 @@ pub(crate) fn run(arguments: &[String]) -> std::result::Result<bool, String> {
     }
 }
 
-/// Runs a part of the suite as a step of `cargo xtask test`: what it counted, and whether it passed.
-pub(crate) fn step() -> std::result::Result<(Tally, bool), String> {
-    let options = Options::parse(STEP.iter().map(|word| (*word).to_owned()))
-        .map_err(|error| error.to_string())?;
-    let Some(options) = options else {
-        return Err("no options, and yet help was asked for".to_owned());
-    };
-    match boot_and_test(&options) {
-        Err(error @ Error::Unavailable { .. }) => Ok((Tally::skip("vm", &error.to_string()), true)),
-        outcome => outcome.map(|run| (run.tally(), run.passed)).map_err(|error| error.to_string()),
-    }
-}
+pub(crate) use step::run as step;
 
 /// What a run came to.
 struct Run {
     cases: Vec<Case>,
     passed: bool,
-}
-
-impl Run {
-    fn tally(&self) -> Tally {
-        let mut tally = Tally::default();
-        for case in &self.cases {
-            match case.outcome {
-                Outcome::Passed => tally.passed += 1,
-                Outcome::Failed => {
-                    tally.failed += 1;
-                    tally.failures.push(case.name.clone());
-                }
-                Outcome::Skipped | Outcome::Ignored => {
-                    tally.skipped += 1;
-                    tally.reasons.push(format!("{}: {}", case.name, case.reason));
-                }
-            }
-        }
-        tally
-    }
 }
 
 impl Options {
@@ -377,41 +343,50 @@ fn add_tests(tree: &mut Tree, workspace: &Path, options: &Options) -> Result<Vec
         exports.push_str(&format!("export {name}={}\n", quote(value)));
     }
     let mut jobs = Vec::new();
-    let test = |tree: &mut Tree, name: &str, path: &Path, dir: &Path| -> Result<Job> {
-        guest::add_program(tree, path, path)?;
-        tree.directory(dir);
-        let mut script = exports.clone();
-        script.push_str(&format!("cd {}\n", quote(&dir.display().to_string())));
-        script.push_str(&format!(
-            "exec {} --test-threads=1 --show-output",
-            quote(&path.display().to_string())
-        ));
-        for filter in &options.filters {
-            script.push_str(&format!(" {}", quote(filter)));
-        }
-        script.push('\n');
-        Ok(Job {
-            name: name.to_owned(),
-            kind: Kind::Tests,
-            script,
-            seconds_max: options.seconds_max,
-        })
-    };
+    let test =
+        |tree: &mut Tree, name: &str, path: &Path, dir: &Path, rows: &[String]| -> Result<Job> {
+            guest::add_program(tree, path, path)?;
+            tree.directory(dir);
+            let mut script = exports.clone();
+            script.push_str(&format!("cd {}\n", quote(&dir.display().to_string())));
+            script.push_str(&format!(
+                "exec {} --test-threads=1 --show-output",
+                quote(&path.display().to_string())
+            ));
+            if !rows.is_empty() {
+                script.push_str(" --exact");
+            }
+            for filter in options.filters.iter().chain(rows) {
+                script.push_str(&format!(" {}", quote(filter)));
+            }
+            script.push('\n');
+            Ok(Job {
+                name: name.to_owned(),
+                kind: Kind::Tests,
+                script,
+                seconds_max: options.seconds_max,
+            })
+        };
     for wanted in &options.wanted {
         match wanted {
             Wanted::Program(path) => {
                 let path = path.canonicalize().at("find", path)?;
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let dir = path.parent().unwrap_or(Path::new("/"));
-                jobs.push(test(tree, &name, &path, dir)?);
+                jobs.push(test(tree, &name, &path, dir, &[])?);
             }
-            Wanted::Test(what) => {
+            Wanted::Test(what) | Wanted::Rows(what, _) => {
+                let rows = match wanted {
+                    Wanted::Rows(_, rows) => rows.as_slice(),
+                    _ => &[],
+                };
                 let built = programs::tests(workspace, what)?;
                 for program in &built.programs {
                     guest::add_program(tree, program, program)?;
                 }
                 for program in &built.tests {
-                    jobs.push(test(tree, &program.name, &program.path, &program.package_dir)?);
+                    let (path, dir) = (&program.path, &program.package_dir);
+                    jobs.push(test(tree, &program.name, path, dir, rows)?);
                 }
             }
             Wanted::Command(line) => jobs.push(Job {

@@ -154,3 +154,46 @@ pub(super) fn frame(input: &[u8]) {
         rest = &rest[frame.size()..];
     }
 }
+
+/// What systemd's bus sends: an answer, a job's end, an error, values of every type.
+pub(super) fn messages() -> Vec<Vec<u8>> {
+    /// Type, member or error, signature and bytes of the body.
+    const MESSAGES: &[(u8, u8, &str, &str, &[u8])] = &[
+        (2, 3, "", "o", b"\x06\0\0\0/job/5\0"),
+        (2, 3, "", "v", b"\x01s\0\0\x03\0\0\0/a/\0"),
+        (3, 4, "org.freedesktop.systemd1.NoSuchUnit", "s", b"\x05\0\0\0words\0"),
+        (
+            4,
+            3,
+            "JobRemoved",
+            "uoss",
+            b"\x05\0\0\0\x06\0\0\0/job/5\0\0\x07\0\0\0a.scope\0\x04\0\0\0done\0",
+        ),
+        (2, 3, "", "a(sv)", b"\x0d\0\0\0\0\0\0\0\x01\0\0\0x\0\x01b\0\0\0\0\x01"),
+        (2, 3, "", "ybiuxtd", b"\x01\0\0\0\x01\0\0\0\x02\0\0\0\x03\0\0\0\x04\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\xf0\x3f"),
+        (2, 3, "", "aay", b"\x06\0\0\0\x02\0\0\0ab"),
+    ];
+    let padded = |bytes: &mut Vec<u8>| bytes.resize(bytes.len().next_multiple_of(8), 0);
+    let message = |&(kind, code, name, signature, body): &(u8, u8, &str, &str, &[u8])| {
+        let mut fields = vec![5, 1, b'u', 0, 1, 0, 0, 0];
+        fields.extend([code, 1, b's', 0]);
+        fields.extend((name.len() as u32).to_le_bytes());
+        fields.extend(name.bytes().chain([0]));
+        padded(&mut fields);
+        fields.extend([8, 1, b'g', 0, signature.len() as u8]);
+        fields.extend(signature.bytes().chain([0]));
+        let mut message = vec![b'l', kind, 0, 1];
+        message.extend((body.len() as u32).to_le_bytes());
+        message.extend(7_u32.to_le_bytes());
+        message.extend((fields.len() as u32).to_le_bytes());
+        message.extend(fields);
+        padded(&mut message);
+        message.extend(body);
+        message
+    };
+    MESSAGES.iter().map(message).collect()
+}
+
+pub(super) fn message(input: &[u8]) {
+    std::hint::black_box(hako_cgroup::systemd::values_of_message(input));
+}

@@ -122,7 +122,9 @@ fn decompress(from: &Path, to: &Path) -> Result<PathBuf> {
         return Ok(to.to_owned());
     }
     let content = match from.extension().and_then(|extension| extension.to_str()) {
-        Some("xz") => output(Command::new("xz").arg("-dc").arg(from))?,
+        Some("xz") => output(Command::new("xz").arg("-dc").arg(from)).map_err(|error| {
+            Error::Unavailable { what: from.display().to_string(), why: error.to_string() }
+        })?,
         Some("ko") => fs::read(from).at("read", from)?,
         _ => {
             return Err(Error::Unavailable {

@@ -14,6 +14,7 @@ use std::process::Command;
 use super::error::{At, Error, Result, output};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Where this host's own sources name no other.
 const MIRROR: &str = "http://deb.debian.org/debian";
 /// Suites that are resolved together. An old release is a world of its own: nothing else hangs on its mirror.
 const RELEASES: &[&[&str]] = &[&["bookworm", "bookworm-backports"], &["bullseye"]];
@@ -93,8 +94,8 @@ impl Packages {
             return Ok(name);
         }
         self.update(suite)?;
-        let text =
-            output(self.apt("apt-cache", suite)?.args(["show", &format!("{meta}/{suite}")]))?;
+        let text = output(self.apt("apt-cache", suite)?.args(["show", &format!("{meta}/{suite}")]))
+            .map_err(|error| unavailable(meta, &error))?;
         let text = String::from_utf8_lossy(&text);
         let name = dependency(&text, prefix).ok_or_else(|| Error::Unavailable {
             what: meta.to_owned(),
@@ -128,7 +129,8 @@ impl Packages {
         for entry in archives.read_dir().at("opendir", &archives)? {
             let archive = entry.at("readdir", &archives)?.path();
             if archive.extension().is_some_and(|extension| extension == "deb") {
-                output(Command::new("dpkg-deb").arg("-x").args([&archive, &staged]))?;
+                output(Command::new("dpkg-deb").arg("-x").args([&archive, &staged]))
+                    .map_err(|error| unavailable(name, &error))?;
             }
         }
         fs::remove_dir_all(&archives).at("remove", &archives)?;
@@ -153,9 +155,10 @@ impl Packages {
             fs::create_dir_all(&dir).at("mkdir", &dir)?;
         }
         let sources = dir.join("sources.list");
+        let mirror = mirror();
         let lines: String = suites
             .iter()
-            .map(|suite| format!("deb [signed-by={KEYRING}] {MIRROR} {suite} main\n"))
+            .map(|suite| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
             .collect();
         fs::write(&sources, lines).at("write", &sources)?;
         eprintln!("vm: reading the package lists of {}", suites.join(", "));
@@ -193,6 +196,22 @@ impl Packages {
         command.env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");
         Ok(command)
     }
+}
+
+/// The archive that apt takes Debian from on this host.
+fn mirror() -> String {
+    let words = [
+        "indextargets",
+        "--format",
+        "$(REPO_URI) $(RELEASE)",
+        "Created-By: Packages",
+        "Origin: Debian",
+    ];
+    let text = output(Command::new("apt-get").args(words)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let of_security = |line: &&str| line.ends_with("-security");
+    let line = text.lines().find(|line| !of_security(line) && line.starts_with("http"));
+    line.and_then(|line| line.split(' ').next()).unwrap_or(MIRROR).to_owned()
 }
 
 fn unavailable(what: &str, error: &Error) -> Error {

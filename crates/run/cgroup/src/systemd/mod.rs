@@ -228,6 +228,15 @@ impl Unit {
     }
 }
 
+/// Reads bytes as a connection does, one message: how many values it carries, or `None` where it is
+/// none. For the fuzz target.
+#[doc(hidden)]
+pub fn values_of_message(bytes: &[u8]) -> Option<usize> {
+    let prefix = bytes.get(..wire::PREFIX)?.try_into().ok()?;
+    let whole = bytes.get(..wire::length(prefix)?)?;
+    wire::decode(whole).map(|message| message.body.len())
+}
+
 fn structs(properties: &[Property]) -> Value {
     let pairs = properties
         .iter()
