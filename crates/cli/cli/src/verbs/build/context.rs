@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hako_engine::build::Lines;
+use hako_dockerfile::{
+    render,
+    source::{Lines, Source},
+};
 
 use crate::failure::Failure;
 
@@ -81,18 +84,12 @@ impl Given {
 
     /// The lines of an instruction, with some around them, as BuildKit shows them.
     pub(super) fn excerpt(&self, lines: Lines) -> String {
-        /// Lines shown before and behind.
-        const AROUND: usize = 2;
-        let rule = "-".repeat(20);
-        let text = String::from_utf8_lossy(&self.dockerfile);
-        let mut shown = format!("{}:{}\n{rule}\n", self.name, lines.first);
-        for (at, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line)) {
-            if (lines.first.saturating_sub(AROUND)..=lines.last + AROUND).contains(&at) {
-                let mark = if (lines.first..=lines.last).contains(&at) { ">>>" } else { "   " };
-                shown.push_str(&format!("{at:4} | {mark} {line}\n"));
-            }
-        }
-        shown + &rule
+        render::excerpt(&self.source(), lines, None).trim_end().to_owned()
+    }
+
+    /// The Dockerfile with its name, to show lines of it.
+    pub(super) fn source(&self) -> Source {
+        Source::new(self.name.clone(), self.dockerfile.clone())
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hako_dockerfile::call::Call;
 use hako_engine::{
     build::{Network, Request},
     options::files::parse_extra_host,
@@ -33,6 +34,7 @@ pub(super) struct Build {
     pub(super) pull: bool,
     pub(super) iidfile: Option<PathBuf>,
     pub(super) output: Output,
+    pub(super) call: Call,
     names: Vec<Reference>,
     target: Option<String>,
     platform: Option<Platform>,
@@ -140,6 +142,26 @@ pub(super) const BUILD_FLAGS: &[Group<Build>] = &[
                     Ok(())
                 },
             ),
+            Flag::switch(
+                "check",
+                None,
+                "Say what is odd about the Dockerfile, and build nothing",
+                |o: &mut Build, v| {
+                    o.call = if v == "true" { Call::CHECK } else { Call::default() };
+                    Ok(())
+                },
+            ),
+            Flag::one(
+                "call",
+                None,
+                "METHOD",
+                "build, check, outline or targets[,format=json]",
+                |o: &mut Build, v| {
+                    o.call = Call::parse(v).map_err(|error| error.to_string())?;
+                    Ok(())
+                },
+            )
+            .completes(Completes::Words(&["build", "check", "outline", "targets"])),
             Flag::switch(
                 "pull",
                 None,

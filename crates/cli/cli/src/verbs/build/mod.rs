@@ -1,5 +1,6 @@
 //! `build`, and what concerns its cache.
 
+mod call;
 mod context;
 mod flags;
 mod plain;
@@ -13,6 +14,7 @@ use std::{
     },
 };
 
+use hako_dockerfile::call::Method;
 use hako_engine::build::Request;
 
 use crate::failure::say;
@@ -41,7 +43,8 @@ pub(in crate::verbs) const BUILD: Verb = Verb {
            SOURCE_DATE_EPOCH, or else of the base image.\n\
            \n\
            hako build -t app .\n\
-           hako build -t app --target test --build-arg VERSION=2 --why .",
+           hako build -t app --target test --build-arg VERSION=2 --why .\n\
+           hako build --check .",
     words: Completes::Directory,
     count: (1, 1),
     flags: || flag::describe(BUILD_FLAGS),
@@ -49,6 +52,10 @@ pub(in crate::verbs) const BUILD: Verb = Verb {
         let mut options = Build::default();
         let words = verb.parse(BUILD_FLAGS, Order::Anywhere, args, &mut options)?;
         let given = Given::read(&words[0], options.file.as_deref())?;
+        if options.call.method != Method::Build {
+            // What is in the store helps; checking needs nothing of it.
+            return call::answer(app.engine().ok(), &given, &options, options.call);
+        }
         let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
             Ok(text) => Some(text.parse().map_err(|_| {
                 Failure::new(format!(
