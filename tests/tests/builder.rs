@@ -84,6 +84,29 @@ const CASES: &[Case] = &[
         assert!(config["Volumes"]["/v"].is_object(), "{config}");
         assert_eq!(config["WorkingDir"], "/app");
     }),
+    Case::new("build-check", BUILD, "findings are shown in the source, and fail", || {
+        let text = "FROM scratch AS base\nCOPY $foo /x\n# MODE how\nARG MODE=fast\n";
+        let hako = with(&[("Dockerfile", text)]);
+        let found = build(&hako, &["--check"]);
+        assert_eq!(found.code, 1, "{}", found.stderr);
+        let lines = "Usage of undefined variable '$foo'\nDockerfile:2\n--------------------\n   \
+            1 |     FROM scratch AS base\n   2 | >>> COPY $foo /x\n     |          ^^^^\n";
+        assert!(found.stdout.contains(lines), "{}", found.stdout);
+        assert_eq!(build(&hako, &["--call=check,ignorestatus"]).code, 0);
+        let json: Value =
+            serde_json::from_str(&build(&hako, &["--call", "check,format=json"]).stdout)
+                .expect("a report is JSON");
+        assert_eq!(json["warnings"][0]["ruleName"], "UndefinedVar");
+        let targets = build(&hako, &["--call=targets"]);
+        targets.prints("TARGET          DESCRIPTION\nbase (default)  \n");
+        assert!(build(&hako, &["--call=outline"]).ok().contains("MODE       fast   how"));
+        hako.place().write("context/Dockerfile", "# check=skip=all\nFROM scratch as base\n");
+        build(&hako, &["--check"]).prints("Check complete, no warnings found.\n");
+        hako.place().write("context/Dockerfile", "FROM scratch\nRUNN x\n");
+        let wrong = build(&hako, &["--check"]);
+        wrong.complains("dockerfile parse error on line 2: unknown instruction: RUNN");
+        wrong.complains(">>> RUNN x");
+    }),
     Case::new("build-removed-file", "the lecture", "only a whiteout is in the layer", || {
         let hako = with(&[("Dockerfile", &from("RUN echo hoge > hoge.txt\nRUN rm hoge.txt"))]);
         build(&hako, &[]).ok();
