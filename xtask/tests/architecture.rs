@@ -20,7 +20,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("crates/image", &["crates/spec", "crates/base"]),
     ("crates/run", &["crates/spec", "crates/base"]),
     ("crates/build", &["crates/spec", "crates/base", "crates/image", "crates/run"]),
-    ("crates/engine", &["crates/spec", "crates/base", "crates/image", "crates/run"]),
+    (
+        "crates/engine",
+        &["crates/spec", "crates/base", "crates/image", "crates/run", "crates/build"],
+    ),
     ("crates/cli", &["crates/engine", "crates/build", "crates/spec"]),
     ("bin/hako", &["crates/cli", "crates/engine", "crates/spec"]),
     ("bin/hako-runc", &["crates/run", "crates/spec", "crates/base"]),
