@@ -155,7 +155,8 @@ fn neighbours_enable_the_same_controllers_at_once() {
                 resources: Some(&resources),
                 join: Join::Needed,
             };
-            Plan::new(&host, &request).and_then(|plan| plan.create())
+            // Without device programs: before Linux 5.11 so many exceed what memory may be locked.
+            Plan::new(&host, &request).and_then(|plan| plan.without_devices().create())
         };
         let all: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|number| scope.spawn(move || make(number))).collect();
