@@ -182,7 +182,14 @@ pub(crate) const CASES: &[Case] = &[
         let name = format!("deb:{SUITE}/openssl");
         let run = || hako.call(&["run", "--rm", "-u", "nonroot", &name, "openssl", "version"]);
         let (first, again) = (run(), run());
+        // Another one, so that the build has to make it.
+        let text = format!("FROM deb:{SUITE}/openssl,zlib1g\nRUN [\"openssl\", \"version\"]\n");
+        let context = hako.place().write("context/Dockerfile", text);
+        let context = context.parent().expect("it has one").to_string_lossy().into_owned();
+        let built = hako.call(&["build", "-t", "upon-packages", &context]);
         mount(&["umount", "/etc/apt"]);
+        built.ok();
+        built.complains(" OpenSSL ");
         first.says("OpenSSL").complains("Fetching");
         again.says("OpenSSL");
         assert!(!again.stderr.contains("Fetching"), "{again}");

@@ -38,7 +38,7 @@ use hako_db::Db;
 use hako_dockerfile::{
     ignore::Matcher,
     scope::{BuildArgs, Global, Platforms},
-    stages::Stages,
+    stages::{Origin, Stages},
 };
 use hako_image::{Image, ImageStore, Loaded, NewImage};
 use hako_oci::{Platform, Reference};
@@ -113,7 +113,7 @@ pub struct Builder<'a> {
 }
 
 /// Finds an image that a build is made upon: in the store, or by fetching it.
-pub type ImageByName<'a> = dyn Fn(&Reference, Option<&Platform>) -> Result<Image> + Sync + 'a;
+pub type ImageByName<'a> = dyn Fn(&str, Option<&Platform>) -> Result<Image> + Sync + 'a;
 
 impl<'a> Builder<'a> {
     /// A builder over a store. `build_dir` survives reboots and `run_dir` does not; both are made
@@ -150,8 +150,8 @@ impl<'a> Builder<'a> {
 
         let lease = self.images.content().lease()?;
         let _hold = self.images.snapshots().hold()?;
-        let find = |reference: &Reference, platform: Option<&Platform>| {
-            let image = image_by_name(reference, platform)?;
+        let find = |name: &str, platform: Option<&Platform>| {
+            let image = image_by_name(name, platform)?;
             lease.keep(image.descriptor())?;
             Ok(base_image(&image))
         };
@@ -226,18 +226,21 @@ impl<'a> Builder<'a> {
         request: &Request,
     ) -> Result<i64> {
         let mut at = stages.target;
-        loop {
-            match &stages.stages[at].base {
-                hako_dockerfile::stages::Origin::Stage(base) => at = *base,
-                hako_dockerfile::stages::Origin::Image(reference) => {
-                    let platform = stages.stages[at].platform.as_ref();
-                    let found = find(reference, Some(platform.unwrap_or(&request.platform)))?;
-                    let created = found.config.created.as_deref();
-                    return Ok(created.and_then(hako_image::unix_seconds).unwrap_or(0));
-                }
-                _ => return Ok(0),
-            }
+        while let Origin::Stage(base) = &stages.stages[at].base {
+            at = *base;
         }
+        let name = match &stages.stages[at].base {
+            Origin::Image(reference) => reference.to_string(),
+            Origin::Packages(name) => name.clone(),
+            Origin::Context(name) => match request.image_contexts.get(name) {
+                Some(reference) => reference.to_string(),
+                None => return Ok(0),
+            },
+            Origin::Scratch | Origin::Stage(_) => return Ok(0),
+        };
+        let platform = stages.stages[at].platform.as_ref().unwrap_or(&request.platform);
+        let created = find(&name, Some(platform))?.config.created;
+        Ok(created.as_deref().and_then(hako_image::unix_seconds).unwrap_or(0))
     }
 
     /// What the cache holds, what was used last first.

@@ -34,8 +34,7 @@ pub(crate) struct BaseImage {
 }
 
 /// Finds images by name.
-pub(crate) type FindImage<'a> =
-    dyn Fn(&Reference, Option<&Platform>) -> Result<BaseImage> + Sync + 'a;
+pub(crate) type FindImage<'a> = dyn Fn(&str, Option<&Platform>) -> Result<BaseImage> + Sync + 'a;
 
 /// What stands in a command line, and not in the Dockerfile.
 pub(crate) struct Wishes<'a> {
@@ -193,7 +192,7 @@ impl<'a> Lowering<'a> {
                     "a stage upon the named context {name:?} that is a directory"
                 )))
             }
-            Origin::Context(_) | Origin::Image(_) => {
+            Origin::Context(_) | Origin::Image(_) | Origin::Packages(_) => {
                 let (node, found) = self.image(origin, platform, lines)?;
                 Ok(Built { node, image: Image::upon(found.config, self.wishes.epoch) })
             }
@@ -206,16 +205,17 @@ impl<'a> Lowering<'a> {
         platform: &Platform,
         lines: Lines,
     ) -> Result<(NodeId, BaseImage)> {
-        let reference = match origin {
-            Origin::Image(reference) => reference.clone(),
+        let image = match origin {
+            Origin::Packages(name) => name.clone(),
+            Origin::Image(reference) => reference.to_string(),
             Origin::Context(name) => match self.wishes.image_contexts.get(name) {
-                Some(reference) => reference.clone(),
+                Some(reference) => reference.to_string(),
                 None => return Err(Error::Instruction(format!("no context is called {name:?}"))),
             },
             _ => return Err(Error::Instruction("not an image".into())),
         };
-        let found = (self.find)(&reference, Some(platform))?;
-        let name = format!("image {reference} {platform}");
+        let found = (self.find)(&image, Some(platform))?;
+        let name = format!("image {image} {platform}");
         let node = self.shared(&name, Op::Image(Arc::clone(&found.layers)), lines);
         Ok((node, found))
     }

@@ -429,7 +429,7 @@ impl Linter<'_> {
         let mut state = match &resolved.base {
             Origin::Stage(base) => before.get(*base).cloned().unwrap_or_default(),
             Origin::Scratch => After { env: Some(Env::default()), ..After::default() },
-            Origin::Context(_) => After::default(),
+            Origin::Context(_) | Origin::Packages(_) => After::default(),
             Origin::Image(name) => {
                 let wanted = resolved.platform.as_ref().unwrap_or(&self.request.platforms.target);
                 let Some(image) = self.facts.image(name, wanted) else { return After::default() };

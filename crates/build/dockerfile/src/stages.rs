@@ -24,7 +24,13 @@ pub enum Origin {
     Context(String),
     /// An image.
     Image(Reference),
+    /// An image of a distribution's packages, by what it is called: `deb:bookworm/python3`. These
+    /// names are hako's own.
+    Packages(String),
 }
+
+/// What names of packages begin with. No registry's host is called so: its port would be no number.
+const PACKAGES: [&str; 2] = ["deb:", "deb+"];
 
 /// A stage, resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -199,6 +205,9 @@ impl Stages {
         }
         if self.has_context(name) {
             return Ok(Origin::Context(context_name(name)));
+        }
+        if PACKAGES.iter().any(|start| name.starts_with(start)) {
+            return Ok(Origin::Packages(name.to_owned()));
         }
         Ok(Origin::Image(name.parse::<Reference>()?.with_default_tag()))
     }

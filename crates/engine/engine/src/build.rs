@@ -16,6 +16,7 @@ use crate::{
     Engine, Error, Result,
     control::SIGKILL,
     lock, names,
+    packages::{NameError, PackagesName},
     places::private_dirs,
     start::{reap, write},
 };
@@ -39,7 +40,7 @@ impl Engine {
         let _creating = lock::take(&self.places.creating_lock(), Lock::Shared)?;
         let here = self.build_run_dir()?;
         let builder = self.builder(here.dir.clone())?;
-        let find = |name: &Reference, platform: Option<&Platform>| {
+        let find = |name: &str, platform: Option<&Platform>| {
             self.base_image(name, platform, pull)
                 .map_err(|error| hako_build::Error::Runner(Box::new(error)))
         };
@@ -68,12 +69,16 @@ impl Engine {
         Ok(Builder::open(self.images()?, db, self, self.machine()?, build_dir, run_dir)?)
     }
 
-    fn base_image(
-        &self,
-        name: &Reference,
-        platform: Option<&Platform>,
-        pull: bool,
-    ) -> Result<Image> {
+    /// The image that a stage is built upon: of packages, of the store, or of a registry.
+    fn base_image(&self, name: &str, platform: Option<&Platform>, pull: bool) -> Result<Image> {
+        if PackagesName::is_one(name) {
+            let packages: PackagesName =
+                name.parse().map_err(|error: NameError| Error::Unsupported(error.to_string()))?;
+            let made = self.image_of_packages(&packages, platform.cloned(), pull, &|_| {})?;
+            return self.image(&made.to_string());
+        }
+        let name: Reference =
+            name.parse().map_err(|_| Error::Unsupported(format!("{name:?} names no image")))?;
         let is_right = |image: &Image| {
             platform.is_none_or(|wanted| {
                 let has = image.platform();
@@ -86,7 +91,7 @@ impl Engine {
             _ => {}
         }
         let options = PullOptions { platform: platform.cloned() };
-        let pulled = self.pull(name, &options, &Silent)?;
+        let pulled = self.pull(&name, &options, &Silent)?;
         self.image(&pulled.id.to_string())
     }
 
