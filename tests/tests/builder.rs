@@ -249,6 +249,54 @@ const CASES: &[Case] = &[
         hako.place().write("context/a.tar.gz", hako_tests::archive::tar(&hostile));
         build(&hako, &[]).exits(1).complains("leads out of the archive");
     }),
+    Case::new(
+        "build-link-cache",
+        DOCKERFILE,
+        "COPY --link upon another base is another step",
+        || {
+            let text = |word: &str| from(&format!("RUN echo {word} > /a\nCOPY --link f /f"));
+            let hako = with(&[("Dockerfile", &text("one")), ("f", "f")]);
+            build(&hako, &[]).ok();
+            hako.place().write("context/Dockerfile", text("two"));
+            build(&hako, &[]).ok();
+            hako.call(&["run", "--rm", "built", "cat", "/a"]).prints("two\n");
+        },
+    ),
+    Case::new("build-whiteout-names", "layers", "a file cannot be called as a removal is", || {
+        let hako = with(&[("Dockerfile", &from("COPY .wh.etc /")), (".wh.etc", "")]);
+        build(&hako, &[]).exits(1).complains("means a removed file");
+        hako.place().write("context/Dockerfile", from("COPY <<f /.wh.etc\nx\nf"));
+        build(&hako, &[]).exits(1).complains("means a removed file");
+        hako.place().write("context/Dockerfile", from("COPY d /etc"));
+        hako.place().write("context/d/.wh..wh..opq", "");
+        build(&hako, &[]).exits(1).complains("means a removed file");
+    }),
+    Case::new("build-changing-context", BUILD, "what changes while it is used is not kept", || {
+        for used in ["RUN --mount=type=bind,target=/src cat /src/f", "ADD f /f"] {
+            let text = format!("FROM {BUSYBOX}\nRUN sleep 2\n{used}\n");
+            let hako = with(&[("Dockerfile", &text), ("f", "v1")]);
+            let context = hako.place().join("context").to_string_lossy().into_owned();
+            let child = hako.spawn(&["build", &context]);
+            let runtime = hako.run_root().join("runtime");
+            let running =
+                || fs::read_dir(&runtime).is_ok_and(|mut entries| entries.next().is_some());
+            command::wait_until("the first step runs", running);
+            hako.place().write("context/f", "v2");
+            let output = command::finish(child, "hako build".into());
+            output.exits(1).complains("changed while it was copied");
+        }
+    }),
+    Case::new(
+        "build-cache-twice",
+        DOCKERFILE,
+        "a step that mounts one cache twice goes on",
+        || {
+            let mount = "--mount=type=cache,id=z,sharing=locked,target=";
+            let run = format!("RUN {mount}/a {mount}/b echo x > /a/f && cat /b/f");
+            let hako = with(&[("Dockerfile", &from(&run))]);
+            build(&hako, &[]).ok();
+        },
+    ),
     Case::new("build-failing-step", BUILD, "what it printed, its lines and code are shown", || {
         let hako = with(&[("Dockerfile", &from("RUN echo before; exit 3"))]);
         let failed = build(&hako, &[]);

@@ -67,6 +67,9 @@ pub enum Error {
     /// A file is to be where a directory is.
     #[error("cannot overwrite directory /{} with non-directory", .0.display())]
     IsDirectory(PathBuf),
+    /// A name that is no file's in a layer.
+    #[error("/{}: begins with .wh., which means a removed file in a layer", .0.display())]
+    Whiteout(PathBuf),
     /// A file was written to while it was copied.
     #[error("{0:?} changed while it was copied; build again")]
     Changed(PathBuf),

@@ -4,9 +4,14 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown},
+    },
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use hako_bundle::{EnvChange, Facts, NetworkMode, RunOptions};
@@ -18,20 +23,22 @@ use hako_oci::{
 };
 use hako_root::Root;
 use hako_snapshot::ActiveOptions;
-use hako_sys::fs::{Lock, flock, try_flock};
+use hako_sys::fs::{Lock, try_flock};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     Error, Result,
     copy::read_users,
     error::Cause,
-    files::{Ownership, Placement, Source, Tree, fill_digests, look, place, select},
+    files::{Ownership, Placement, Selection, Source, Tree, fill_digests, look, place, select},
     graph::{FileSystem, FsLayer, MountSource, Node, NodeId, Op, Run, RunMount},
     key::hex,
     progress::{Event, Stream},
     solve::Solver,
 };
 
+/// How often somebody who waits for a cache looks again.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// As BuildKit calls its containers: programs that look for it find it.
 const HOSTNAME: &str = "buildkitsandbox";
 
@@ -80,6 +87,7 @@ impl Solver<'_> {
         node: &Node,
         run: &Run,
         inputs: &[Arc<FileSystem>],
+        selections: &[Option<Vec<Selection>>],
     ) -> Result<Option<FsLayer>> {
         let workshop = self.workshop;
         let base = inputs.first().cloned().unwrap_or_default();
@@ -94,8 +102,10 @@ impl Solver<'_> {
         let root = snapshots.view_chain(&chain)?;
         let (passwd, group) = (read_users(&root, "etc/passwd")?, read_users(&root, "etc/group")?);
         let mut mounted = Mounted::default();
-        for mount in &run.mounts {
-            self.mount(node, mount, inputs, &dir, &mut mounted)?;
+        for (at, mount) in run.mounts.iter().enumerate() {
+            let selection = selections.get(at).and_then(Option::as_deref);
+            let files = Files { node, inputs, selection, dir: &dir };
+            self.mount(mount, &files, &mut mounted)?;
         }
         if let Some((target, script)) = &run.script {
             let path = dir.join("script");
@@ -132,7 +142,7 @@ impl Solver<'_> {
                 workshop.progress.event(Event::Output { step: step + 1, stream, bytes });
             })
             .map_err(Error::Runner)?;
-        drop(mounted.locks);
+        drop(mounted.caches);
         if self.is_canceled() {
             return Err(Error::Canceled);
         }
@@ -151,14 +161,7 @@ impl Solver<'_> {
     }
 
     /// Makes what a `--mount` shows.
-    fn mount(
-        &self,
-        node: &Node,
-        mount: &RunMount,
-        inputs: &[Arc<FileSystem>],
-        dir: &Path,
-        mounted: &mut Mounted,
-    ) -> Result<()> {
+    fn mount(&self, mount: &RunMount, files: &Files<'_>, mounted: &mut Mounted) -> Result<()> {
         let target = &mount.target;
         match &mount.source {
             MountSource::Tmpfs { size } => {
@@ -175,8 +178,15 @@ impl Solver<'_> {
                 });
             }
             MountSource::Cache { id, sharing, mode, uid, gid } => {
-                let (path, lock) = self.cache_dir(id, sharing, (*mode, *uid, *gid))?;
-                mounted.locks.push(lock);
+                // A step that mounts one cache twice has it once.
+                let path = match mounted.caches.get(id) {
+                    Some((path, _)) => path.clone(),
+                    None => {
+                        let (path, lock) = self.cache_dir(id, sharing, (*mode, *uid, *gid))?;
+                        mounted.caches.insert(id.clone(), (path.clone(), lock));
+                        path
+                    }
+                };
                 mounted.mounts.push(bind(target, &path, mount.read_only));
             }
             MountSource::Secret { id, env, mode, uid, gid, required } => {
@@ -192,7 +202,7 @@ impl Solver<'_> {
                 }
                 // With a variable it is a file only where a target was named.
                 if !target.is_empty() {
-                    let path = dir.join(format!("secret-{}", mounted.mounts.len()));
+                    let path = files.dir.join(format!("secret-{}", mounted.mounts.len()));
                     write_private(&path, value, *mode)?;
                     chown(&path, Some(*uid), Some(*gid)).map_err(Error::io("chown", &path))?;
                     mounted.mounts.push(bind(target, &path, true));
@@ -209,7 +219,7 @@ impl Solver<'_> {
                 mounted.mounts.push(bind(target, socket, false));
             }
             MountSource::Input { index, path } => {
-                let source = self.files(node, *index, inputs, path, dir, mounted.mounts.len())?;
+                let source = self.files(files, *index, path, mounted.mounts.len())?;
                 if mount.read_only {
                     mounted.mounts.push(bind(target, &source, true));
                 } else {
@@ -239,25 +249,24 @@ impl Solver<'_> {
     }
 
     /// Files of a context or a stage as a path of the host.
-    fn files(
-        &self,
-        node: &Node,
-        index: usize,
-        inputs: &[Arc<FileSystem>],
-        path: &str,
-        dir: &Path,
-        number: usize,
-    ) -> Result<PathBuf> {
+    fn files(&self, files: &Files<'_>, index: usize, path: &str, number: usize) -> Result<PathBuf> {
+        let dir = files.dir;
         let stage;
-        let (tree, digests) = match &self.graph.nodes[node.inputs[index]].op {
+        let (tree, digests) = match &self.graph.nodes[files.node.inputs[index]].op {
             Op::Context(context) => (&context.tree, Some(&context.digests)),
             _ => {
-                stage = Tree::stage(self.view(&inputs[index])?);
+                stage = Tree::stage(self.view(&files.inputs[index])?);
                 (&stage, None)
             }
         };
-        let mut found = select(tree, &[path.to_owned()], None)?;
-        fill_digests(tree, &mut found, digests)?;
+        let found = match files.selection {
+            Some(found) => found.to_vec(),
+            None => {
+                let mut found = select(tree, &[path.to_owned()], None)?;
+                fill_digests(tree, &mut found, digests)?;
+                found
+            }
+        };
         let to = dir.join(format!("files-{number}"));
         private_dir(&to)?;
         let is_directory = found.iter().all(|one| one.is_directory());
@@ -306,13 +315,20 @@ impl Solver<'_> {
                 .mode(0o600)
                 .open(&lock_path)
                 .map_err(Error::io("open", &lock_path))?;
+            let kind = if sharing == "shared" { Lock::Shared } else { Lock::Exclusive };
             let failed = |e: hako_sys::Errno| Error::io("flock", &lock_path)(e.into());
-            use std::os::fd::AsFd as _;
-            match sharing {
-                "locked" => flock(lock.as_fd(), Lock::Exclusive).map_err(failed)?,
-                "private" if !try_flock(lock.as_fd(), Lock::Exclusive).map_err(failed)? => continue,
-                "private" => {}
-                _ => flock(lock.as_fd(), Lock::Shared).map_err(failed)?,
+            let mut is_ours = try_flock(lock.as_fd(), kind).map_err(failed)?;
+            if !is_ours && sharing == "private" {
+                continue;
+            }
+            // Another build has it: whoever waits can still be told to end.
+            while !is_ours {
+                if self.is_canceled() {
+                    return Err(Error::Canceled);
+                }
+                thread::sleep(LOCK_PAUSE);
+                let failed = |e: hako_sys::Errno| Error::io("flock", &lock_path)(e.into());
+                is_ours = try_flock(lock.as_fd(), kind).map_err(failed)?;
             }
             let data = path.join("data");
             private_dir(&path)?;
@@ -341,7 +357,17 @@ impl Solver<'_> {
 struct Mounted {
     mounts: Vec<Mount>,
     env: Vec<(String, String)>,
-    locks: Vec<File>,
+    /// Directories of caches by their IDs, and what keeps others away.
+    caches: BTreeMap<String, (PathBuf, File)>,
+}
+
+/// Where files for mounts come from, and where they are put.
+struct Files<'a> {
+    node: &'a Node,
+    inputs: &'a [Arc<FileSystem>],
+    /// What of a context the step was keyed with.
+    selection: Option<&'a [Selection]>,
+    dir: &'a Path,
 }
 
 fn options(run: &Run, mounted: &Mounted, extra_hosts: &[hako_bundle::ExtraHost]) -> RunOptions {

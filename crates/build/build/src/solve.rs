@@ -239,7 +239,7 @@ impl<'a> Solver<'a> {
         }
         let base = inputs.first().cloned().unwrap_or_default();
         let layer = match &node.op {
-            Op::Run(run) => self.run(id, node, run, inputs)?,
+            Op::Run(run) => self.run(id, node, run, inputs, &selections)?,
             Op::Copy(copy) => self.copy(node, copy, inputs, &selections)?,
             Op::Workdir(workdir) => self.workdir(workdir, &base)?,
             Op::Scratch | Op::Image(_) | Op::Context(_) => None,
@@ -333,22 +333,27 @@ impl<'a> Solver<'a> {
                         }
                     });
                 }
-                if !copy.link {
-                    parts.add("base", keys.first().cloned().unwrap_or_default());
-                }
+                // With --link, too: what is kept is the whole file system, base and all.
+                parts.add("base", keys.first().cloned().unwrap_or_default());
             }
             Op::Run(run) => {
                 for mount in &run.mounts {
-                    let MountSource::Input { index, path } = &mount.source else { continue };
-                    match &self.node(node.inputs[*index]).op {
+                    let MountSource::Input { index, path } = &mount.source else {
+                        selections.push(None);
+                        continue;
+                    };
+                    selections.push(match &self.node(node.inputs[*index]).op {
                         Op::Context(context) => {
                             let digests = Some(&context.digests);
                             let found = self.select(&context.tree, path, &[], digests)?;
                             add_files(&mut parts, path, &context.tree, &found);
-                            selections.push(Some(found));
+                            Some(found)
                         }
-                        _ => parts.add(format!("mount {}", mount.target), keys[*index].clone()),
-                    }
+                        _ => {
+                            parts.add(format!("mount {}", mount.target), keys[*index].clone());
+                            None
+                        }
+                    });
                 }
                 parts.add("base", keys.first().cloned().unwrap_or_default());
             }
@@ -382,22 +387,18 @@ impl<'a> Solver<'a> {
                     add_files(&mut parts, pattern, &tree, &found);
                     selections[at] = Some(found);
                 }
-                if !copy.link {
-                    parts.add("base", base);
-                }
+                parts.add("base", base);
             }
             Op::Run(run) => {
-                let mut found = selections.iter();
-                for mount in &run.mounts {
+                for (mount, selection) in run.mounts.iter().zip(&selections) {
                     let MountSource::Input { index, path } = &mount.source else { continue };
-                    match &self.node(node.inputs[*index]).op {
-                        Op::Context(context) => {
-                            if let Some(Some(found)) = found.next() {
-                                add_files(&mut parts, path, &context.tree, found);
-                            }
+                    match (&self.node(node.inputs[*index]).op, selection) {
+                        (Op::Context(context), Some(found)) => {
+                            add_files(&mut parts, path, &context.tree, found);
                         }
                         _ => {
-                            parts.add(format!("mount {}", mount.target), inputs[*index].identity());
+                            let name = format!("mount {}", mount.target);
+                            parts.add(name, inputs[*index].identity());
                         }
                     }
                 }

@@ -6,6 +6,7 @@ use hako_tar::{Header, Kind, Reader, Time, Writer};
 
 use super::{
     Entry, Placement, Tree,
+    place::Hashed,
     select::{clean, open},
 };
 use crate::{Error, Result};
@@ -29,7 +30,8 @@ pub(crate) fn append<W: Write>(
     tar: &mut Writer<W>,
 ) -> Result<()> {
     let shown = String::from_utf8_lossy(&entry.path).into_owned();
-    let (_, content) = hako_layer::decompress(open(tree, entry)?)
+    let mut hashed = Hashed::new(open(tree, entry)?);
+    let (_, content) = hako_layer::decompress(&mut hashed)
         .map_err(Error::io("read", super::select::to_path(&entry.path)))?;
     let mut reader = Reader::new(BufReader::new(content));
     while let Some(mut member) = reader.next_entry()? {
@@ -87,7 +89,8 @@ pub(crate) fn append<W: Write>(
         };
         tar.append(&header, &mut member)?;
     }
-    Ok(())
+    drop(reader);
+    hashed.finish(entry)
 }
 
 /// Whether a path climbs above where it begins.

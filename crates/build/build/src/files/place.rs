@@ -338,17 +338,18 @@ impl<'t> Layer<'_, 't> {
     fn write<W: Write>(self, out: W) -> Result<W> {
         let mut tar = Writer::new(out);
         for placed in self.paths.values() {
+            let path = &placed.header.path;
+            if path.split(|&b| b == b'/').any(|name| name.starts_with(b".wh.")) {
+                return Err(Error::Whiteout(to_path(path)));
+            }
             match placed.content {
                 Content::None => tar.append(&placed.header, io::empty())?,
                 Content::Bytes(bytes) => tar.append(&placed.header, bytes)?,
                 Content::File(tree, entry) => {
                     let file = open(tree, entry)?;
-                    let mut content = Hashed { inner: file, hasher: Sha256::new() };
+                    let mut content = Hashed::new(file);
                     tar.append(&placed.header, &mut content)?;
-                    let sha: [u8; 32] = content.hasher.finalize().into();
-                    if entry.sha.is_some_and(|known| known != sha) {
-                        return Err(Error::Changed(to_path(&entry.path)));
-                    }
+                    content.finish(entry)?;
                 }
             }
         }
@@ -360,9 +361,26 @@ impl<'t> Layer<'_, 't> {
 }
 
 /// A reader whose bytes are hashed on the way.
-struct Hashed<R> {
+pub(super) struct Hashed<R> {
     inner: R,
     hasher: Sha256,
+}
+
+impl<R: Read> Hashed<R> {
+    pub(super) fn new(inner: R) -> Hashed<R> {
+        Hashed { inner, hasher: Sha256::new() }
+    }
+
+    /// Whether the file that was read, to its end, is what it was when it was looked at.
+    pub(super) fn finish(mut self, entry: &Entry) -> Result<()> {
+        let failed = |e| Error::io("read", to_path(&entry.path))(e);
+        io::copy(&mut self, &mut io::sink()).map_err(failed)?;
+        let sha: [u8; 32] = self.hasher.finalize().into();
+        match entry.sha {
+            Some(known) if known != sha => Err(Error::Changed(to_path(&entry.path))),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl<R: Read> Read for Hashed<R> {
