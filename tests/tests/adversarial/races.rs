@@ -272,6 +272,38 @@ pub(crate) const CASES: &[Case] = &[
     })
     .alone()
     .peers_fail(&[("runc", "leaves cgroups"), ("crun", "leaves cgroups")]),
+    Case::new(
+        "killed-in-a-hook",
+        CRASH,
+        "who waits for a hook of create dies with it, and delete --force waits for neither",
+        || {
+            for kill in [true, false] {
+                let mut bundle = endless("sleep 100");
+                let sleep = std::fs::canonicalize("/bin/sleep").expect("every system has it");
+                bundle.spec["hooks"] =
+                    json!({"createRuntime": [{"path": sleep, "args": ["sleep", "5"]}]});
+                let container = Container::new(bundle);
+                container.bundle.write();
+                let path = container.bundle.path().to_string_lossy().into_owned();
+                let mut command = container.runtime();
+                command.args(["create", "--bundle", &path, container.id()]);
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                let mut child = command.spawn().expect("the runtime starts");
+                command::wait_until("it waits for the hook", || {
+                    container.call(&["state", container.id()]).code == 0
+                        && !processes_of(container.id()).is_empty()
+                });
+                if kill {
+                    child.kill().expect("it is ours");
+                    child.wait().expect("it is ours");
+                }
+                container.delete(&["--force"]).ok();
+                check_gone(&container);
+                child.wait().expect("it is ours");
+            }
+        },
+    )
+    .alone(),
     Case::new("killed-start", CRASH, "kill -9 of start, then delete --force: nothing is left", || {
         killed_in("start", created, |container| vec!["start".into(), container.id().into()]);
     })

@@ -90,6 +90,16 @@ impl Plan {
         Created { cgroup: Cgroup { path, directories, unit: None }, made }
     }
 
+    /// What [`Plan::create_around`] will have made: for somebody who has to take it away when the
+    /// one who began it was killed.
+    pub fn planned(&self) -> Cgroup {
+        Cgroup {
+            path: self.path.clone(),
+            directories: self.directories.clone(),
+            unit: self.scope.as_ref().map(|scope| scope.unit().clone()),
+        }
+    }
+
     /// Lets systemd make the unit around a process that waits for it, and puts the process into
     /// the directories. On an error nothing is left but the process.
     pub fn create_around(&self, pid: i32) -> Result<Created> {

@@ -22,6 +22,8 @@ fn reached(test: &str) -> bool {
 struct Guard {
     process: Child,
     cgroup: Cgroup,
+    /// What was known of it before it was made.
+    planned: Cgroup,
     name: String,
 }
 
@@ -41,7 +43,12 @@ impl Guard {
         let plan = Plan::new(&host, &request).unwrap();
         let plan = plan.in_scope(scope, &host, Some(&resources)).unwrap();
         let created = plan.create_around(process.id() as i32).unwrap();
-        Guard { process, cgroup: created.keep(), name: format!("t-{id}.scope") }
+        Guard {
+            process,
+            cgroup: created.keep(),
+            planned: plan.planned(),
+            name: format!("t-{id}.scope"),
+        }
     }
 
     fn shows(&self, property: &str) -> String {
@@ -123,6 +130,21 @@ fn a_scope_holds_the_process_and_its_limits() {
     assert_eq!(guard.shows("LoadState"), "not-found");
     // A second time, as by two who delete at once.
     guard.cgroup.remove().unwrap();
+}
+
+#[test]
+fn what_was_planned_is_enough_to_remove_it() {
+    if !reached("what_was_planned_is_enough_to_remove_it") {
+        return;
+    }
+    let mut guard = Guard::new("planned", &[], json!({"pids": {"limit": 30}}));
+    let saved = serde_json::to_vec(&guard.planned).unwrap();
+    let planned: Cgroup = serde_json::from_slice(&saved).unwrap();
+    planned.kill_all().unwrap();
+    guard.process.wait().unwrap();
+    planned.remove().unwrap();
+    assert!(!guard.cgroup.exists());
+    assert_eq!(guard.shows("LoadState"), "not-found");
 }
 
 #[test]

@@ -86,6 +86,9 @@ pub fn create(plan: Plan, stdio: Stdio) -> Result<Created> {
     }
     // Before anything else is made: it says what, should we be killed (see `control::delete`).
     state.write_first_config(&plan.spec)?;
+    if let Some(by_systemd) = plan.cgroup.as_ref().filter(|c| c.has_scope()) {
+        state.write_planned(&by_systemd.planned())?;
+    }
     let mut cgroup = create_cgroup(&plan)?;
     let mut rdt = RdtGuard::create(&plan)?;
     let mut fds = open_descriptors(&plan, &state, cgroup.as_ref().map(|c| c.cgroup()), stdio)?;

@@ -51,6 +51,12 @@ pub fn delete(state_root: &Path, id: &str, force: bool) -> Result<()> {
 /// Removes the cgroups that the making of a container began with. Its process, if there was one
 /// already, ended with its maker.
 fn remove_cgroup(state_root: &Path, id: &str) -> Result<()> {
+    if let Some(planned) = state::read_planned(state_root, id)? {
+        if planned.exists() {
+            planned.kill_all()?;
+        }
+        return Ok(planned.remove()?);
+    }
     // Where that is missing or half written, no cgroup was made.
     let Ok(spec) = state::read_config(state_root, id) else { return Ok(()) };
     let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());

@@ -182,6 +182,8 @@ impl Container {
         if let Some(error) = self.failure()? {
             return Err(error);
         }
+        // It runs: nobody has to wait for what hooks do meanwhile.
+        drop(dir);
         let spec = self.config()?;
         if let Some(hooks) = spec.hooks.filter(|h| !h.poststart.is_empty()) {
             let state = self.state_as(Status::Running);
@@ -345,7 +347,17 @@ impl Container {
     /// Removes a container that has stopped, or was only created; with `force` any. Runs its
     /// `poststop` hooks.
     pub fn delete(&self, force: bool) -> Result<()> {
-        let dir = StateDir::open(&self.root, &self.file.id)?;
+        let dir = match force {
+            false => StateDir::open(&self.root, &self.file.id)?,
+            // Whoever still makes it may wait for a hook that never ends.
+            true => match StateDir::try_open(&self.root, &self.file.id)? {
+                Some(dir) => dir,
+                None => {
+                    self.end_process()?;
+                    self.open_within(KILL_PATIENCE)?
+                }
+            },
+        };
         let status = self.status()?;
         if !force && !matches!(status, Status::Stopped | Status::Created) {
             return Err(Error::State { verb: "delete", id: self.file.id.clone(), status });
@@ -362,6 +374,20 @@ impl Container {
         dir.remove()?;
         let hooks = spec?.hooks.unwrap_or_default().poststop;
         hooks::run("poststop", &hooks, &self.state_as(Status::Stopped), 0, self.bundle())
+    }
+
+    /// The container's directory, once nobody else works on it.
+    fn open_within(&self, patience: Duration) -> Result<StateDir> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(dir) = StateDir::try_open(&self.root, &self.file.id)? {
+                return Ok(dir);
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Busy(self.file.id.clone()));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn end_process(&self) -> Result<()> {

@@ -291,7 +291,11 @@ pub(crate) fn spawn(
         spawn_from_stage(birth, how, fds)?
     };
     match cloned {
-        Cloned::Child => Init::new(steps, exec, fds, theirs.as_fd()).run(),
+        Cloned::Child => {
+            // Or it would hold the other end itself, and never see that its maker is gone.
+            drop(ours);
+            Init::new(steps, exec, fds, theirs.as_fd()).run()
+        }
         Cloned::Parent(child) => Ok(Spawned { child, sync: ours }),
     }
 }

@@ -32,6 +32,8 @@ pub(crate) const FAILURE: &str = "failure";
 pub(crate) const NOTIFY: &str = "notify";
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
+/// The cgroup that systemd is about to make, as long as there is no state.
+const PLANNED: &str = "cgroup.json";
 
 /// `state.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -119,6 +121,16 @@ impl StateDir {
         Ok(StateDir { path, dir: Some(dir), pending: false })
     }
 
+    /// The same; `None` while somebody works on it.
+    pub(crate) fn try_open(root: &Path, id: &str) -> Result<Option<StateDir>> {
+        crate::plan::check_id(id)?;
+        let path = root.join(id);
+        let dir = open_dir(&path, id)?;
+        let ours = fs::try_flock(dir.as_fd(), Lock::Exclusive)
+            .map_err(|e| Error::call("flock", path.display().to_string(), e))?;
+        Ok(ours.then_some(StateDir { path, dir: Some(dir), pending: false }))
+    }
+
     /// From here on it stays.
     pub(crate) fn keep(&mut self) {
         self.pending = false;
@@ -149,6 +161,13 @@ impl StateDir {
         let bytes = serde_json::to_vec(spec).map_err(|e| self.document(CONFIG, &e.to_string()))?;
         let path = self.path.join(CONFIG);
         write_file(&path, &bytes).map_err(|e| Error::io("write", &path, &e))
+    }
+
+    /// What cgroup there will be, where only systemd's unit tells: before there is a state.
+    pub(crate) fn write_planned(&self, cgroup: &hako_cgroup::Cgroup) -> Result<()> {
+        let bytes =
+            serde_json::to_vec(cgroup).map_err(|e| self.document(PLANNED, &e.to_string()))?;
+        self.write(PLANNED, &bytes)
     }
 
     fn document(&self, name: &str, reason: &str) -> Error {
@@ -232,7 +251,8 @@ fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 fn remove(path: &Path) -> Result<()> {
     // Its own few files, not whatever may be below.
-    for name in [GATE, FAILURE, CONFIG, ".config.json.new", ".state.json.new", STATE] {
+    let beside = [".config.json.new", ".state.json.new", ".cgroup.json.new"];
+    for name in [GATE, FAILURE, CONFIG, PLANNED].into_iter().chain(beside).chain([STATE]) {
         match std::fs::remove_file(path.join(name)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::io("unlink", path.join(name), &e));
@@ -288,6 +308,17 @@ pub(crate) fn read_config(root: &Path, id: &str) -> Result<Spec> {
     let path = root.join(id).join(CONFIG);
     let bytes = read(&path, id)?;
     serde_json::from_slice(&bytes).map_err(|e| Error::Document { path, reason: e.to_string() })
+}
+
+/// The cgroup that was planned, if one was to be systemd's.
+pub(crate) fn read_planned(root: &Path, id: &str) -> Result<Option<hako_cgroup::Cgroup>> {
+    let path = root.join(id).join(PLANNED);
+    match read(&path, id) {
+        Err(Error::NotFound(_)) => Ok(None),
+        bytes => serde_json::from_slice(&bytes?)
+            .map(Some)
+            .map_err(|e| Error::Document { path, reason: e.to_string() }),
+    }
 }
 
 fn read(path: &Path, id: &str) -> Result<Vec<u8>> {

@@ -120,6 +120,11 @@ impl Scope {
         path
     }
 
+    /// The unit.
+    pub(crate) fn unit(&self) -> &Unit {
+        &self.unit
+    }
+
     /// Adds the limits, so that systemd knows them.
     pub(crate) fn limit(&mut self, host: &Host, r: &Resources, devices: bool) -> Result<()> {
         let limits = properties::of_resources(host, r, devices)?;
