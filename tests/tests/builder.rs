@@ -297,6 +297,51 @@ const CASES: &[Case] = &[
             build(&hako, &[]).ok();
         },
     ),
+    Case::new(
+        "build-copy-options",
+        DOCKERFILE,
+        "--exclude of files, --parents with a pivot",
+        || {
+            let text = from("COPY --exclude=*.txt hom* /e/\nCOPY --parents ./a/./b/c/x /p/");
+            let files = [("Dockerfile", &*text), ("hom.txt", ""), ("home.md", ""), ("a/b/c/x", "")];
+            let hako = with(&files);
+            build(&hako, &[]).ok();
+            let listed = hako.call(&["run", "--rm", "built", "find", "/e", "/p", "-type", "f"]);
+            listed.prints("/e/home.md\n/p/b/c/x\n");
+        },
+    ),
+    Case::new("build-broken-archive", DOCKERFILE, "ADD of what cannot be unpacked fails", || {
+        let hako = with(&[("Dockerfile", &from("ADD a.tar /a/"))]);
+        let entries = [
+            hako_tests::archive::Entry::file("f", 0o644, "x"),
+            hako_tests::archive::Entry::file("f/below", 0o644, "x"),
+        ];
+        hako.place().write("context/a.tar", hako_tests::archive::tar(&entries));
+        build(&hako, &[]).exits(1).complains("no directory");
+        hako.place().write("context/Dockerfile", from("COPY --chown=4294967295:7 a.tar /"));
+        build(&hako, &[]).fails();
+    }),
+    Case::new(
+        "build-hosts-and-tmpfs",
+        DOCKERFILE,
+        "--add-host is in the key; tmpfs runs programs",
+        || {
+            let run = "RUN grep a.test /etc/hosts > /h\nRUN --mount=type=tmpfs,target=/t \
+            cp /bin/busybox /t/busybox && /t/busybox true";
+            let hako = with(&[("Dockerfile", &from(run))]);
+            for address in ["1.2.3.4", "1.2.3.5"] {
+                build(&hako, &["--add-host", &format!("a.test:{address}")]).ok();
+                hako.call(&["run", "--rm", "built", "cat", "/h"]).says(address);
+            }
+        },
+    ),
+    Case::new("build-long", BUILD, "a thousand steps, and output without a line's end", || {
+        let hako = with(&[("Dockerfile", &from(&"WORKDIR /\n".repeat(1000)))]);
+        build(&hako, &["-q"]).ok();
+        let run = from("RUN head -c 20000000 /dev/zero | tr '\\0' x");
+        hako.place().write("context/Dockerfile", run);
+        build(&hako, &[]).complains("output clipped");
+    }),
     Case::new("build-failing-step", BUILD, "what it printed, its lines and code are shown", || {
         let hako = with(&[("Dockerfile", &from("RUN echo before; exit 3"))]);
         let failed = build(&hako, &[]);

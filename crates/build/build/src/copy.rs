@@ -89,7 +89,9 @@ impl Solver<'_> {
 /// The numbers of `USER[:GROUP]` in a file system. A user alone means the group of that number or
 /// of the user, as for Docker.
 fn owner(root: &Root, chown: &str) -> Result<(u32, u32)> {
-    let numbers: Vec<Option<u32>> = chown.split(':').map(|word| word.parse().ok()).collect();
+    // Larger ones are told what is wrong with them below.
+    let number = |word: &str| word.parse().ok().filter(|number| *number <= i32::MAX as u32);
+    let numbers: Vec<Option<u32>> = chown.split(':').map(number).collect();
     match numbers[..] {
         [Some(uid)] => return Ok((uid, uid)),
         [Some(uid), Some(gid)] => return Ok((uid, gid)),

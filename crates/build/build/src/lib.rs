@@ -199,7 +199,7 @@ impl<'a> Builder<'a> {
             canceled,
         };
         let solver = Solver::new(&lowered.graph, &workshop);
-        let made = solver.solve(lowered.target);
+        let made = solver.solve_all(lowered.target);
         for node in &lowered.graph.nodes {
             if let Op::Context(context) = &node.op {
                 context.digests.save()?;

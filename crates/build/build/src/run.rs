@@ -165,7 +165,8 @@ impl Solver<'_> {
         let target = &mount.target;
         match &mount.source {
             MountSource::Tmpfs { size } => {
-                let mut options = vec!["nosuid".to_owned(), "nodev".into(), "noexec".into()];
+                // Programs are run from there: what configure scripts try, for one.
+                let mut options = vec!["nosuid".to_owned()];
                 if *size > 0 {
                     options.push(format!("size={size}"));
                 }
@@ -236,7 +237,7 @@ impl Solver<'_> {
                         kind: Some("overlay".into()),
                         source: Some("overlay".into()),
                         options: vec![
-                            option("lowerdir", &source),
+                            option("lowerdir+", &source),
                             option("upperdir", &upper),
                             option("workdir", &work),
                         ],

@@ -37,6 +37,10 @@ use crate::{
 
 /// A layer is no larger than this: what a command fills the disk with is the disk's matter.
 const LAYER_BYTES_MAX: u64 = 1 << 40;
+/// Nobody writes a longer Dockerfile by hand.
+const STEPS_MAX: usize = 4000;
+/// Each step takes some of it, and what is not touched is not there.
+const STACK_BYTES: usize = 256 << 20;
 /// So many files of one copy are told by name where something changed.
 const FILES_TOLD: usize = 2000;
 
@@ -118,6 +122,18 @@ impl<'a> Solver<'a> {
         [&self.has_failed, self.workshop.canceled].iter().any(|flag| flag.load(Ordering::Relaxed))
     }
 
+    /// The file system that a step makes, by way of a thread: steps lead down to what they are made
+    /// from, however many there are.
+    pub(crate) fn solve_all(&self, target: NodeId) -> Result<Arc<FileSystem>> {
+        if self.graph.nodes.len() > STEPS_MAX {
+            return Err(Error::Instruction(format!("more than {STEPS_MAX} steps")));
+        }
+        thread::scope(|scope| {
+            let solved = deep(scope, move || self.solve(target))?;
+            solved.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
     /// The file system that a step makes.
     pub(crate) fn solve(&self, id: NodeId) -> Result<Arc<FileSystem>> {
         let slot = &self.slots[id];
@@ -190,10 +206,10 @@ impl<'a> Solver<'a> {
         }
         let results: Vec<Result<Arc<FileSystem>>> = thread::scope(|scope| {
             let others: Vec<_> =
-                others.iter().map(|id| scope.spawn(move || self.solve(*id))).collect();
+                others.iter().map(|id| deep(scope, move || self.solve(*id))).collect();
             let first = self.solve(*first);
-            let join = |thread: thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let join = |thread: Result<thread::ScopedJoinHandle<'_, _>>| {
+                thread?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             };
             std::iter::once(first).chain(others.into_iter().map(join)).collect()
         });
@@ -245,6 +261,10 @@ impl<'a> Solver<'a> {
             Op::Scratch | Op::Image(_) | Op::Context(_) => None,
         };
         let made = base.with(layer);
+        if matches!(&node.op, Op::Copy(copy) if copy.unpack) {
+            // What an archive has in it need not fit together: that is said here, and not kept.
+            self.unpack(&made)?;
+        }
         workshop.cache.keep(&[definition.parts.clone(), content], what(node), &made)?;
         Ok((made, false))
     }
@@ -283,6 +303,53 @@ impl<'a> Solver<'a> {
         Ok(())
     }
 
+    /// The parts of a key that stand in the instruction.
+    fn own_parts(&self, op: &Op) -> Parts {
+        let mut parts = Parts::default();
+        let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
+        match op {
+            Op::Run(run) => {
+                parts.add("command", text(&run.args));
+                for variable in &run.env {
+                    let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+                    parts.add(format!("env {name}"), value);
+                }
+                parts.add("directory", run.cwd.clone());
+                parts.add("user", run.user.clone());
+                parts.add("network", text(&run.network));
+                for host in self.workshop.extra_hosts {
+                    parts.add(format!("host {}", host.name), host.address.clone());
+                }
+                parts.add("security", text(&run.security));
+                for mount in &run.mounts {
+                    // What a secret says is no part of what the step is.
+                    parts.add(format!("mount option {}", mount.target), text(mount));
+                }
+                if let Some((_, script)) = &run.script {
+                    parts.add("script", hex(&Sha256::digest(script)));
+                }
+            }
+            Op::Copy(copy) => {
+                parts.add("destination", copy.destination.clone());
+                parts.add("owner", copy.chown.clone().unwrap_or_default());
+                parts.add("mode", text(&copy.chmod));
+                parts.add("options", text(&(copy.link, copy.parents, copy.unpack, &copy.exclude)));
+                for source in &copy.sources {
+                    if let CopySource::Inline { name, content } = source {
+                        parts.add(format!("document {name}"), hex(&Sha256::digest(content)));
+                    }
+                }
+            }
+            Op::Workdir(workdir) => {
+                parts.add("directory", workdir.path.clone());
+                parts.add("owner", workdir.user.clone());
+            }
+            Op::Scratch | Op::Image(_) | Op::Context(_) => {}
+        }
+        parts.add("time", self.workshop.epoch.to_string());
+        parts
+    }
+
     fn definition(&self, id: NodeId) -> Result<&Definition> {
         if let Some(known) = self.definitions[id].get() {
             return Ok(known);
@@ -293,7 +360,7 @@ impl<'a> Solver<'a> {
 
     fn define(&self, id: NodeId) -> Result<Definition> {
         let node = self.node(id);
-        let mut parts = own_parts(&node.op, self.workshop.epoch);
+        let mut parts = self.own_parts(&node.op);
         let mut is_fresh = node.uncached;
         let mut keys = Vec::new();
         for input in &node.inputs {
@@ -369,7 +436,7 @@ impl<'a> Solver<'a> {
         definition: &Definition,
         inputs: &[Arc<FileSystem>],
     ) -> Result<(Parts, Vec<Option<Vec<Selection>>>)> {
-        let mut parts = own_parts(&node.op, self.workshop.epoch);
+        let mut parts = self.own_parts(&node.op);
         let mut selections = definition.selections.clone();
         let base = inputs.first().map(|base| base.identity()).unwrap_or_default();
         match &node.op {
@@ -493,53 +560,18 @@ impl<'a> Solver<'a> {
     }
 }
 
+/// A thread with room for a step in a step, down to the first.
+fn deep<'scope, T: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    act: impl FnOnce() -> T + Send + 'scope,
+) -> Result<thread::ScopedJoinHandle<'scope, T>> {
+    let thread = thread::Builder::new().name("build".into()).stack_size(STACK_BYTES);
+    thread.spawn_scoped(scope, act).map_err(Error::io("start", "a thread"))
+}
+
 /// What a step is called in the cache: the same instruction of any build.
 fn what(node: &Node) -> &str {
     node.name.split_once("] ").map_or(&node.name, |(_, what)| what)
-}
-
-/// The parts of a key that stand in the instruction.
-fn own_parts(op: &Op, epoch: i64) -> Parts {
-    let mut parts = Parts::default();
-    let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
-    match op {
-        Op::Run(run) => {
-            parts.add("command", text(&run.args));
-            for variable in &run.env {
-                let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
-                parts.add(format!("env {name}"), value);
-            }
-            parts.add("directory", run.cwd.clone());
-            parts.add("user", run.user.clone());
-            parts.add("network", text(&run.network));
-            parts.add("security", text(&run.security));
-            for mount in &run.mounts {
-                // What a secret says is no part of what the step is.
-                parts.add(format!("mount option {}", mount.target), text(mount));
-            }
-            if let Some((_, script)) = &run.script {
-                parts.add("script", hex(&Sha256::digest(script)));
-            }
-        }
-        Op::Copy(copy) => {
-            parts.add("destination", copy.destination.clone());
-            parts.add("owner", copy.chown.clone().unwrap_or_default());
-            parts.add("mode", text(&copy.chmod));
-            parts.add("options", text(&(copy.link, copy.parents, copy.unpack, &copy.exclude)));
-            for source in &copy.sources {
-                if let CopySource::Inline { name, content } = source {
-                    parts.add(format!("document {name}"), hex(&Sha256::digest(content)));
-                }
-            }
-        }
-        Op::Workdir(workdir) => {
-            parts.add("directory", workdir.path.clone());
-            parts.add("owner", workdir.user.clone());
-        }
-        Op::Scratch | Op::Image(_) | Op::Context(_) => {}
-    }
-    parts.add("time", epoch.to_string());
-    parts
 }
 
 /// What a source path means, as parts: each file by its name where they are not too many.

@@ -168,8 +168,12 @@ impl<'t> Layer<'_, 't> {
         let mut destination = self.placement.destination.as_bytes().to_vec();
         let mut is_directory = self.is_directory();
         if self.placement.parents {
-            let (above, _) = pivot(&selection.path, selection.is_directory());
-            destination = [&destination[..], b"/", above].concat();
+            let mut along: Vec<&[u8]> =
+                clean(&selection.path).into_iter().skip(selection.pivot).collect();
+            if !selection.is_directory() {
+                along.pop();
+            }
+            destination = [&destination[..], b"/", &along.join(&b'/')].concat();
             is_directory = true;
         }
         let target = self.resolve(&destination)?;
@@ -389,12 +393,6 @@ impl<R: Read> Read for Hashed<R> {
         self.hasher.update(&buffer[..n]);
         Ok(n)
     }
-}
-
-/// The directories of a source path that come along, and the rest: what stands behind `/./`, or all
-/// of it. Of a directory its own name comes along, too.
-fn pivot(path: &[u8], is_directory: bool) -> (&[u8], &[u8]) {
-    if is_directory { (path, b"") } else { split(path) }
 }
 
 fn kind_of(stat: &Stat) -> Option<Kind> {

@@ -59,6 +59,8 @@ pub(crate) struct Entry {
 pub(crate) struct Selection {
     /// Its path as it was asked for, relative to the tree: with links, without wildcards.
     pub(crate) path: Vec<u8>,
+    /// How many of its names do not come along with `--parents`: those before `/./`.
+    pub(crate) pivot: usize,
     /// Itself first, then what is in it, sorted.
     pub(crate) entries: Vec<Entry>,
 }
@@ -112,6 +114,8 @@ pub(crate) fn select(
     let mut selections = Vec::new();
     for source in sources {
         let parts = clean(source.as_bytes());
+        let before = source.split_once("/./").map_or("", |(before, _)| before);
+        let pivot = clean(before.as_bytes()).len();
         if has_wildcards(source) {
             let globs = parts.iter().map(Glob::new).collect::<Result<Vec<_>, _>>();
             let globs = globs.map_err(|_| Error::Pattern(source.clone()))?;
@@ -119,10 +123,10 @@ pub(crate) fn select(
             matches(tree, &[], &globs, &mut found)?;
             found.sort_by(|a, b| by_names(a, b));
             for path in found {
-                selections.push(one(tree, &path, exclude)?);
+                selections.extend(one(tree, &path, pivot, exclude)?);
             }
         } else {
-            selections.push(one(tree, &parts.join(&b'/'), exclude)?);
+            selections.extend(one(tree, &parts.join(&b'/'), pivot, exclude)?);
         }
     }
     Ok(selections)
@@ -244,7 +248,13 @@ fn is_there(tree: &Tree, path: &[u8], kind: FileKind) -> bool {
     !ignore.is_ignored(path) || kind == FileKind::Directory && !ignore.may_skip(path)
 }
 
-fn one(tree: &Tree, path: &[u8], exclude: Option<&Matcher>) -> Result<Selection> {
+/// What a path without wildcards means; nothing where it is excluded.
+fn one(
+    tree: &Tree,
+    path: &[u8],
+    pivot: usize,
+    exclude: Option<&Matcher>,
+) -> Result<Option<Selection>> {
     let not_found = || Error::NotFound(String::from_utf8_lossy(path).into_owned());
     let resolved = resolve(tree.root(), path)?;
     let Some(stat) = resolved.stat else { return Err(not_found()) };
@@ -257,13 +267,16 @@ fn one(tree: &Tree, path: &[u8], exclude: Option<&Matcher>) -> Result<Selection>
         directory(tree, resolved.path, stat, exclude, &mut entries)?;
     } else {
         let (above, name) = split(&resolved.path);
+        if exclude.is_some_and(|exclude| exclude.is_ignored(split(path).1)) {
+            return Ok(None);
+        }
         let dir = tree.root().open_dir_nofollow(&to_path(above))?;
         entries.extend(entry(&dir, tree, resolved.path.clone(), name.to_vec(), stat)?);
         if let Some(first) = entries.first_mut() {
             first.name.clear();
         }
     }
-    Ok(Selection { path: path.to_vec(), entries })
+    Ok(Some(Selection { path: path.to_vec(), pivot, entries }))
 }
 
 fn split(path: &[u8]) -> (&[u8], &[u8]) {

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -68,9 +69,9 @@ impl Given {
         });
         let mut ignore = Vec::new();
         for path in own.into_iter().chain([dir.join(".dockerignore")]) {
-            match fs::read(&path) {
-                Ok(bytes) => {
-                    ignore = bytes;
+            match regular(&path) {
+                Ok(file) => {
+                    ignore = bounded(file, &path)?;
                     break;
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -94,7 +95,7 @@ impl Given {
 }
 
 fn open(path: &Path) -> Result<Vec<u8>, Failure> {
-    let file = fs::File::open(path).map_err(|e| match e.kind() {
+    let file = regular(path).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => Failure::new(format!(
             "failed to read dockerfile: open {}: no such file or directory",
             path.display()
@@ -102,6 +103,16 @@ fn open(path: &Path) -> Result<Vec<u8>, Failure> {
         _ => Failure::new(format!("failed to read dockerfile: open {}: {e}", path.display())),
     })?;
     bounded(file, path)
+}
+
+/// Opens a file, and nothing that would make us wait or never ends.
+fn regular(path: &Path) -> io::Result<fs::File> {
+    const O_NONBLOCK: i32 = 0o4000;
+    let file = fs::File::options().read(true).custom_flags(O_NONBLOCK).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("not a regular file")),
+    }
 }
 
 fn bounded(reader: impl io::Read, path: &Path) -> Result<Vec<u8>, Failure> {

@@ -14,6 +14,9 @@ use super::Output;
 /// So many last bytes of a failed step's output are shown again.
 const TAIL_BYTES: usize = 8 << 10;
 
+/// More of one step's output is not printed, as with BuildKit; lines without an end are kept in memory.
+const SHOWN_BYTES_MAX: usize = 2 << 20;
+
 /// Prints what happens to standard error.
 pub(super) struct Plain {
     output: Output,
@@ -37,6 +40,7 @@ struct Step {
     /// A line that has not ended, of each stream.
     open: [Vec<u8>; 2],
     tail: Vec<u8>,
+    shown_bytes: usize,
     ended: bool,
 }
 
@@ -87,6 +91,7 @@ impl State {
                     started: Instant::now(),
                     open: Default::default(),
                     tail: Vec::new(),
+                    shown_bytes: 0,
                     ended: false,
                 };
                 self.steps.insert(step, new);
@@ -98,12 +103,21 @@ impl State {
                 state.tail.extend_from_slice(bytes);
                 let excess = state.tail.len().saturating_sub(TAIL_BYTES);
                 state.tail.drain(..excess);
+                if state.shown_bytes > SHOWN_BYTES_MAX {
+                    return String::new();
+                }
+                state.shown_bytes += bytes.len();
+                if state.shown_bytes > SHOWN_BYTES_MAX {
+                    let clipped = "[output clipped, log limit 2MiB reached]".to_owned();
+                    return self.lines(step, &[clipped]);
+                }
                 let open = &mut state.open[usize::from(stream == Stream::Stderr)];
+                let before = open.len();
                 open.extend_from_slice(bytes);
-                let Some(end) = open.iter().rposition(|&b| b == b'\n') else {
+                let Some(end) = bytes.iter().rposition(|&b| b == b'\n') else {
                     return String::new();
                 };
-                let whole: Vec<u8> = open.drain(..=end).collect();
+                let whole: Vec<u8> = open.drain(..=before + end).collect();
                 let after = seconds(state.started.elapsed());
                 let lines: Vec<String> = String::from_utf8_lossy(&whole)
                     .lines()
