@@ -409,6 +409,12 @@ const CASES: &[Case] = &[
         build(&hako, &[]).ok();
         hako.call(&["builder", "du"]).says("RUN echo a > /a");
         hako.call(&["builder", "prune", "-f"]).says("Total:");
+        let cache = "RUN --mount=type=cache,target=/c,id=i echo x >> /c/f; wc -l < /c/f";
+        hako.place().write("context/Dockerfile", from(cache));
+        build(&hako, &[]).complains(" 1\n");
+        hako.call(&["builder", "prune", "-f"]).ok();
+        build(&hako, &[]).complains(" 1\n");
+        hako.place().write("context/Dockerfile", from("RUN echo a > /a"));
         assert!(ended(&build(&hako, &[]), "RUN echo a", "DONE"));
         hako.call(&["run", "--rm", "built", "cat", "/a"]).prints("a\n");
     }),

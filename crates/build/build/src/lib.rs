@@ -252,6 +252,21 @@ impl<'a> Builder<'a> {
     pub fn forget(&self, keys: &BTreeSet<String>) -> Result<()> {
         self.cache.remove(keys)
     }
+
+    /// Removes what commands keep in caches, and what is remembered of contexts, and says how many
+    /// bytes that freed. What a build uses just now stays.
+    pub fn clear_caches(&self) -> Result<u64> {
+        run::clear_caches(&self.build_dir)
+    }
+
+    /// Bytes of all caches of commands.
+    pub fn caches_bytes(&self) -> Result<u64> {
+        let path = self.build_dir.join("cache");
+        match path.exists() {
+            true => Ok(hako_root::Root::open(&path)?.as_dir().usage()?.bytes),
+            false => Ok(0),
+        }
+    }
 }
 
 fn base_image(image: &Image) -> BaseImage {

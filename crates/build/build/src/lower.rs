@@ -559,10 +559,20 @@ fn triggers(expressions: &[String], place: &Place) -> Result<Vec<Instruction>> {
     for expression in expressions {
         let text = format!("FROM scratch\n{expression}\n");
         let mut file = hako_dockerfile::parse(text.as_bytes())?;
-        for stage in &mut file.stages {
-            for mut instruction in stage.instructions.drain(..) {
+        let stages = std::mem::take(&mut file.stages);
+        let one = match <[_; 1]>::try_from(stages) {
+            Ok([mut stage]) if stage.instructions.len() == 1 => stage.instructions.pop(),
+            _ => None,
+        };
+        match one {
+            Some(mut instruction) if !matches!(instruction.kind, Kind::Onbuild(_)) => {
                 instruction.place.lines = place.lines;
                 all.push(instruction);
+            }
+            _ => {
+                return Err(Error::Instruction(format!(
+                    "onbuild trigger of the base image should be a single expression: {expression:?}"
+                )));
             }
         }
     }

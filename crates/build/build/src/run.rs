@@ -302,7 +302,8 @@ impl Solver<'_> {
     ) -> Result<(PathBuf, File)> {
         let caches = self.workshop.build_dir.join("cache");
         private_dir(&caches)?;
-        let name = hex(&Sha256::digest(id));
+        // Who asks for another owner means another cache, as with BuildKit.
+        let name = hex(&Sha256::digest(format!("{mode:o} {uid} {gid} {id}")));
         for number in 0u32.. {
             let path = match number {
                 0 => caches.join(&name),
@@ -455,6 +456,40 @@ fn remove_stub(upper: &Root, base: &Root, path: &[u8]) -> Result<()> {
         path.truncate(end);
     }
     Ok(())
+}
+
+/// Removes caches that nobody uses, and digests of contexts.
+pub(crate) fn clear_caches(build_dir: &Path) -> Result<u64> {
+    let mut freed = 0;
+    let caches = build_dir.join("cache");
+    private_dir(&caches)?;
+    let root = Root::open(&caches)?;
+    for entry in root.as_dir().entries()? {
+        let name = entry.name.to_string_lossy().into_owned();
+        // `<name>.<number>.lock` beside `<name>` or `<name>.<number>`.
+        let Some(stem) = name.strip_suffix(".lock") else { continue };
+        let lock_path = caches.join(&name);
+        let lock = File::open(&lock_path).map_err(Error::io("open", &lock_path))?;
+        let free = try_flock(lock.as_fd(), Lock::Exclusive)
+            .map_err(|e| Error::io("flock", &lock_path)(e.into()))?;
+        if !free {
+            continue;
+        }
+        let cache = stem.strip_suffix(".0").unwrap_or(stem);
+        if let Ok(dir) = root.open_dir(cache.as_ref()) {
+            freed += dir.usage()?.bytes;
+        }
+        // The lock stays: whoever waits for it has it open.
+        root.remove_all(cache.as_ref())?;
+    }
+    let digests = Root::open(build_dir)?;
+    if let Ok(dir) = digests.open_dir("digests".as_ref()) {
+        freed += dir.usage()?.bytes;
+        for entry in dir.entries()? {
+            dir.remove_all(&entry.name)?;
+        }
+    }
+    Ok(freed)
 }
 
 pub(crate) fn private_dir(path: &Path) -> Result<()> {

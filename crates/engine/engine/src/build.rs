@@ -57,10 +57,17 @@ impl Engine {
         Ok(self.builder(self.places.run_root.join("build"))?.records()?)
     }
 
-    /// Forgets steps of builds by their keys, and says how many bytes that freed.
+    /// Forgets steps of builds by their keys, and all caches of commands, and says how many bytes that
+    /// freed.
     pub fn forget_builds(&self, keys: &BTreeSet<String>) -> Result<u64> {
-        self.builder(self.places.run_root.join("build"))?.forget(keys)?;
-        Ok(self.images()?.collect()?)
+        let builder = self.builder(self.places.run_root.join("build"))?;
+        builder.forget(keys)?;
+        Ok(builder.clear_caches()? + self.images()?.collect()?)
+    }
+
+    /// Bytes that commands of builds keep in `--mount=type=cache`s.
+    pub fn build_caches_bytes(&self) -> Result<u64> {
+        Ok(self.builder(self.places.run_root.join("build"))?.caches_bytes()?)
     }
 
     fn builder(&self, run_dir: PathBuf) -> Result<Builder<'_>> {

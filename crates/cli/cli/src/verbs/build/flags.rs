@@ -269,7 +269,7 @@ pub(super) const BUILD_FLAGS: &[Group<Build>] = &[
                 "network",
                 None,
                 "MODE",
-                "Network of RUN: default, none or host",
+                "Network of RUN: none, or host, which is the default",
                 |o: &mut Build, v| {
                     o.network = match v {
                         "default" => Network::Default,

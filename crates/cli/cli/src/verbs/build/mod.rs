@@ -56,25 +56,16 @@ pub(in crate::verbs) const BUILD: Verb = Verb {
             // What is in the store helps; checking needs nothing of it.
             return call::answer(app.engine().ok(), &given, &options, options.call);
         }
-        let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
-            Ok(text) => Some(text.parse().map_err(|_| {
-                Failure::new(format!(
-                    "invalid SOURCE_DATE_EPOCH: {text:?}: not a number of seconds"
-                ))
-            })?),
-            Err(_) => None,
+        let named = options.build_args.get("SOURCE_DATE_EPOCH").cloned();
+        let epoch = match named.or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok()) {
+            Some(text) => Some(epoch(&text)?),
+            None => None,
         };
         let request = Request {
             dockerfile: given.dockerfile.clone(),
             context: given.context.clone(),
             ignore: given.ignore.clone(),
-            epoch: options.build_args.get("SOURCE_DATE_EPOCH").map_or(Ok(epoch), |text| {
-                text.parse().map(Some).map_err(|_| {
-                    Failure::new(format!(
-                        "invalid SOURCE_DATE_EPOCH: {text:?}: not a number of seconds"
-                    ))
-                })
-            })?,
+            epoch,
             ..options.request()
         };
         let engine = app.engine()?;
@@ -114,3 +105,11 @@ pub(in crate::verbs) const BUILD: Verb = Verb {
         success()
     },
 };
+
+/// Seconds since 1970, up to the last that a date can be written for.
+fn epoch(text: &str) -> Result<i64, Failure> {
+    const LAST: i64 = 253_402_300_799;
+    text.parse().ok().filter(|seconds| (0..=LAST).contains(seconds)).ok_or_else(|| {
+        Failure::new(format!("invalid SOURCE_DATE_EPOCH: {text:?}: not seconds since 1970"))
+    })
+}

@@ -27,7 +27,8 @@ pub(in crate::verbs) const DF: Verb = Verb {
     flags: no_flags,
     run: |app, verb, args| {
         verb.parse::<()>(&[], Order::Anywhere, args, &mut ())?;
-        let records = app.engine()?.build_records()?;
+        let engine = app.engine()?;
+        let records = engine.build_records()?;
         let mut text =
             format!("{:<14}{:<12}{:<20}{:<8}{}\n", "ID", "SIZE", "LAST USED", "USES", "STEP");
         let mut total = 0;
@@ -46,7 +47,9 @@ pub(in crate::verbs) const DF: Verb = Verb {
                 record.name,
             );
         }
-        text += &format!("Total:\t{}\n", units::size(total, 4));
+        let caches = engine.build_caches_bytes()?;
+        text += &format!("Caches of RUN --mount=type=cache:\t{}\n", units::size(caches, 4));
+        text += &format!("Total:\t{}\n", units::size(total + caches, 4));
         print(&text)?;
         success()
     },
