@@ -40,7 +40,7 @@ const LAYER_BYTES_MAX: u64 = 1 << 40;
 /// Nobody writes a longer Dockerfile by hand.
 const STEPS_MAX: usize = 4000;
 /// Each step takes some of it, and what is not touched is not there.
-const STACK_BYTES: usize = 256 << 20;
+const STACK_BYTES: usize = 64 << 20;
 /// So many files of one copy are told by name where something changed.
 const FILES_TOLD: usize = 2000;
 
@@ -205,11 +205,21 @@ impl<'a> Solver<'a> {
             return Ok(vec![self.solve(*first)?]);
         }
         let results: Vec<Result<Arc<FileSystem>>> = thread::scope(|scope| {
-            let others: Vec<_> =
-                others.iter().map(|id| deep(scope, move || self.solve(*id))).collect();
+            // What is there anyway needs no thread.
+            let is_made = |id: &NodeId| !is_step(&self.node(*id).op);
+            let others: Vec<_> = others
+                .iter()
+                .map(|id| match is_made(id) {
+                    true => Other::Made(self.solve(*id)),
+                    false => Other::Thread(deep(scope, move || self.solve(*id))),
+                })
+                .collect();
             let first = self.solve(*first);
-            let join = |thread: Result<thread::ScopedJoinHandle<'_, _>>| {
-                thread?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let join = |other: Other<'_>| match other {
+                Other::Made(made) => made,
+                Other::Thread(thread) => {
+                    thread?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                }
             };
             std::iter::once(first).chain(others.into_iter().map(join)).collect()
         });
@@ -275,7 +285,7 @@ impl<'a> Solver<'a> {
         let mut told = Vec::new();
         while let Some(id) = todo.pop() {
             let node = self.node(id);
-            if matches!(node.op, Op::Run(_) | Op::Copy(_) | Op::Workdir(_)) && !told.contains(&id) {
+            if is_step(&node.op) && !told.contains(&id) {
                 told.push(id);
                 todo.extend(&node.inputs);
             }
@@ -517,7 +527,7 @@ impl<'a> Solver<'a> {
         if let State::Done(made) = &*self.slots[id].state() {
             return Ok(Arc::clone(made));
         }
-        if !matches!(self.node(id).op, Op::Run(_) | Op::Copy(_) | Op::Workdir(_)) {
+        if !is_step(&self.node(id).op) {
             return self.solve(id);
         }
         match self.workshop.cache.find(&self.definition(id)?.parts.key())? {
@@ -558,6 +568,17 @@ impl<'a> Solver<'a> {
         let blob = ingest.commit(media_type::OCI_LAYER)?;
         Ok(Some(FsLayer { diff_id: blob.digest.clone(), blob }))
     }
+}
+
+/// Whether something is to be done for it.
+fn is_step(op: &Op) -> bool {
+    matches!(op, Op::Run(_) | Op::Copy(_) | Op::Workdir(_))
+}
+
+/// What a step is made from beside its base.
+enum Other<'scope> {
+    Made(Result<Arc<FileSystem>>),
+    Thread(Result<thread::ScopedJoinHandle<'scope, Result<Arc<FileSystem>>>>),
 }
 
 /// A thread with room for a step in a step, down to the first.

@@ -61,6 +61,7 @@ impl Topic {
 pub const NOUNS: &[(&str, &str)] = &[
     ("artifact", "Manage what registries keep beside images"),
     ("builder", "Manage builds"),
+    ("buildx", "Manage builds, as Docker calls it"),
     ("container", "Manage containers"),
     ("image", "Manage images"),
     ("index", "Manage lists of images for several platforms"),

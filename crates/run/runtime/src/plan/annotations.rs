@@ -249,7 +249,6 @@ mod tests {
         for (name, value) in [
             ("run.oci.handler", "krun"),
             ("run.oci.seccomp.plugins", "x.so"),
-            ("run.oci.delegate-cgroup", "x"),
             ("run.oci.mount_context_type", "other"),
             ("run.oci.pidfd_receiver", "relative"),
             ("run.oci.timens_offset", "boottime 1"),

@@ -56,10 +56,11 @@ impl Given {
         }
         let (dockerfile, name) = match file {
             Some(file) if is_stdin(file) => (bounded(io::stdin(), file)?, None),
-            Some(file) => (open(file)?, Some(file.to_owned())),
+            // What the user names may be a pipe.
+            Some(file) => (open(file, |path| fs::File::open(path))?, Some(file.to_owned())),
             None => {
                 let file = dir.join("Dockerfile");
-                (open(&file)?, Some(file))
+                (open(&file, regular)?, Some(file))
             }
         };
         let own = name.as_ref().map(|name| {
@@ -94,8 +95,8 @@ impl Given {
     }
 }
 
-fn open(path: &Path) -> Result<Vec<u8>, Failure> {
-    let file = regular(path).map_err(|e| match e.kind() {
+fn open(path: &Path, open: fn(&Path) -> io::Result<fs::File>) -> Result<Vec<u8>, Failure> {
+    let file = open(path).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => Failure::new(format!(
             "failed to read dockerfile: open {}: no such file or directory",
             path.display()
