@@ -304,6 +304,23 @@ pub(crate) const CASES: &[Case] = &[
         },
     )
     .alone(),
+    Case::new(
+        "cut-short-without-a-plan",
+        CRASH,
+        "delete --force of one whose making had not begun with cgroups frees its name",
+        || {
+            let mut bundle = endless("sleep 100");
+            bundle.spec["linux"]["cgroupsPath"] = json!("/");
+            let container = Container::new(bundle);
+            let state = container.root().join(container.id());
+            fs::create_dir_all(&state).expect("mkdir");
+            fs::write(state.join("config.json"), container.bundle.spec.to_string()).expect("write");
+            container.delete(&["--force"]).ok();
+            check_gone(&container);
+        },
+    )
+    .alone()
+    .peers_fail(&[("runc", "has other files"), ("crun", "has other files")]),
     Case::new("killed-start", CRASH, "kill -9 of start, then delete --force: nothing is left", || {
         killed_in("start", created, |container| vec!["start".into(), container.id().into()]);
     })

@@ -61,5 +61,10 @@ fn remove_cgroup(state_root: &Path, id: &str) -> Result<()> {
     let Ok(spec) = state::read_config(state_root, id) else { return Ok(()) };
     let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
     let request = Request { path, id, resources: None, join: Join::All };
-    Ok(hako_cgroup::Plan::new(&Host::detect()?, &request)?.remove_unused()?)
+    match hako_cgroup::Plan::new(&Host::detect()?, &request) {
+        Ok(plan) => Ok(plan.remove_unused()?),
+        // What cannot be planned was not made.
+        Err(hako_cgroup::Error::Invalid { .. }) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
 }
