@@ -12,6 +12,7 @@ use hako_bundle::{Facts, IpcMode, Neighbour, NetworkMode};
 use hako_monitor::{
     Client, Config, Event, Exit, ExitRecord, LogConfig, Request, Streams, client::Received,
 };
+use hako_root::Root;
 use hako_snapshot::Snapshotter as _;
 use hako_sys::{fs::Lock, tty::WindowSize};
 
@@ -137,8 +138,16 @@ impl Engine {
         hako_bundle::mount::ensure_sources(&record.options.mounts)?;
         let run_dir = self.places.run_dir(id);
         let snapshots = self.snapshots()?;
+        let shared = snapshots.shared(id, &self.holders()?)?;
         let (passwd, group) = {
-            let root = snapshots.view(id)?;
+            // Where nothing was written yet, the layers are all there is, and mounted already.
+            let root = match &shared {
+                Some(shared) if snapshots.changes(id)?.as_dir().entries()?.is_empty() => {
+                    let layers = shared.layers.try_clone();
+                    Root::from_fd(layers.map_err(Error::io("dup", id))?, "layers")
+                }
+                _ => snapshots.view(id)?,
+            };
             (read_users(&root, "etc/passwd")?, read_users(&root, "etc/group")?)
         };
         let containers = self.joined_containers(container)?;
@@ -163,7 +172,7 @@ impl Engine {
             value.map_err(|source| Error::Record { id: id.clone(), source })
         };
         write(&run_dir.join("config.json"), &json(serde_json::to_vec(&bundle.spec))?, 0o600)?;
-        let (layers, mounts) = match snapshots.shared(id, &self.holders()?)? {
+        let (layers, mounts) = match shared {
             Some(shared) => (Some(shared.layers), shared.mounts),
             None => (None, snapshots.mounts(id)?),
         };
@@ -296,7 +305,7 @@ fn wait_started(client: &mut Client, container: &Container) -> Result<i32> {
     }
 }
 
-fn read_users(root: &hako_root::Root, path: &str) -> Result<Vec<u8>> {
+fn read_users(root: &Root, path: &str) -> Result<Vec<u8>> {
     match root.read(Path::new(path), USERS_BYTES_MAX) {
         Err(e) if e.is_not_found() => Ok(Vec::new()),
         read => Ok(read?),

@@ -420,8 +420,13 @@ impl Snapshotter for Overlay {
 
     fn view(&self, key: &str) -> Result<Root> {
         let (dir, chain, _) = self.read_active(key)?;
+        let below = self.lower(&chain)?;
+        // Where nothing was written yet: one layer alone is a directory, and needs no mount.
+        if !chain.ids().is_empty() && Root::open(&dir.join("fs"))?.as_dir().entries()?.is_empty() {
+            return self.join(&below);
+        }
         let mut lower = vec![dir.join("fs")];
-        lower.extend(self.lower(&chain)?);
+        lower.extend(below);
         Stack { lower: &lower, image: None, writable: None, userxattr: self.userxattr }.mount(&dir)
     }
 
