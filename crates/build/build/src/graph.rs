@@ -108,7 +108,7 @@ pub(crate) struct Run {
 }
 
 /// `RUN --mount`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub(crate) struct RunMount {
     /// Absolute.
     pub(crate) target: String,
@@ -117,7 +117,7 @@ pub(crate) struct RunMount {
 }
 
 /// What a command finds at the target of a `--mount`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub(crate) enum MountSource {
     /// Part of one of the step's inputs, by its number among them.
     Input { index: usize, path: String },

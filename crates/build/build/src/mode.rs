@@ -1,9 +1,7 @@
 //! `--chmod`: permissions as numbers, or as chmod(1) writes them.
 
-use serde::{Deserialize, Serialize};
-
 /// What becomes of a file's permissions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Chmod {
     /// These, whatever they were.
     Octal(u32),
@@ -12,7 +10,7 @@ pub(crate) enum Chmod {
 }
 
 /// One change, as `u+rwX`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Clause {
     /// Whose: bits of `rwxs` for user, group and others that may change.
     who: u32,

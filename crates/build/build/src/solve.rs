@@ -282,15 +282,13 @@ impl<'a> Solver<'a> {
     /// Says of a step, and of all before it, that nothing had to be done.
     fn tell_cached(&self, id: NodeId) {
         let mut todo = vec![id];
-        let mut told = Vec::new();
+        let mut told = BTreeSet::new();
         while let Some(id) = todo.pop() {
             let node = self.node(id);
-            if is_step(&node.op) && !told.contains(&id) {
-                told.push(id);
+            if is_step(&node.op) && told.insert(id) {
                 todo.extend(&node.inputs);
             }
         }
-        told.sort_unstable();
         for id in told {
             let (name, took) = (&self.node(id).name, std::time::Duration::ZERO);
             self.workshop.progress.event(Event::Started { step: id + 1, name });

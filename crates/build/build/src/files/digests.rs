@@ -166,3 +166,35 @@ pub(crate) fn sha256_of(file: &mut File) -> io::Result<Sha> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_what_is_damaged_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, file) = (dir.path().join("digests"), dir.path().join("file"));
+        fs::write(&file, "content").unwrap();
+        let root = hako_root::Root::open(dir.path()).unwrap();
+        let stat = root.metadata("file".as_ref()).unwrap();
+        let digests = FileDigests::open(path.clone()).unwrap();
+        let read = |now| digests.read(&mut File::open(&file).unwrap(), &stat, now).unwrap();
+        // Within the clock's grain it could change again unseen.
+        let sha = read(stat.ctime.seconds);
+        assert_eq!(digests.get(&stat), None);
+        assert_eq!(read(stat.ctime.seconds + GRAIN_SECONDS + 1), sha);
+        digests.save().unwrap();
+        let opened = || FileDigests::open(path.clone()).unwrap().get(&stat);
+        assert_eq!(opened(), Some(sha));
+        let mut bytes = fs::read(&path).unwrap();
+        for at in [0, MAGIC.len(), bytes.len() - 1] {
+            bytes[at] ^= 1;
+            fs::write(&path, &bytes).unwrap();
+            assert_eq!(opened(), None, "byte {at}");
+            bytes[at] ^= 1;
+        }
+        fs::write(&path, &bytes[..MAGIC.len() + 7]).unwrap();
+        assert_eq!(opened(), None);
+    }
+}
